@@ -1,0 +1,181 @@
+"""From texts to token ids: one question about each text, in the model's own chat format, with one verdict token as the answer.
+
+A prompt is built from *pieces of token ids*, never from one long string: the template is rendered once with place-holders, cut
+at the place-holders, and its pieces are tokenised with special tokens understood; every text is tokenised on its own with special tokens
+read as plain characters. So a text cannot close the chat turn, and truncating it cannot cut off the question or the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from elicit.domains import Question
+from elicit.errors import ModelError
+
+TEXT_MARK, VERDICT_MARK, END_MARK = "\ue0f0TEXT\ue0f1", "\ue0f0VERDICT\ue0f1", "\ue0f0END\ue0f1"
+PLAIN_TURN = "Text:\n{text}\n\nAnswer {flagged} or {cleared}.\nAnswer:"
+CHAT_TURN = "Text:\n{text}\n\nAnswer with one word, {flagged} or {cleared}."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Token ids of the two verdict words, as they stand right after a prompt."""
+
+    flagged: int
+    cleared: int
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Token ids of one text, or the reason why it cannot be read.
+
+    Attributes:
+        ids: (t,) token ids, empty when `reason` is set.
+        reason: why the text stays unscored, else None.
+        truncated: True when tokens were left out of the middle to make the text fit.
+    """
+
+    ids: tuple[int, ...]
+    reason: str | None = None
+    truncated: bool = False
+
+
+class VerdictPrompt:
+    """The prompt of one question for one tokenizer: `head + text + tail`, answered by one verdict token.
+
+    Attributes:
+        head: token ids before the text of the first turn; equal for every text, so a model may compute them once.
+        tail: token ids between a text and its verdict.
+        between: token ids between a verdict and the text of the next turn (few-shot contexts).
+        verdict: the two verdict token ids.
+    """
+
+    def __init__(self, tokenizer: Any, question: Question, context_length: int, max_text_tokens: int = 2048) -> None:
+        self.question = question
+        self._tokenizer = tokenizer
+        rendered = _render(tokenizer, question)
+        head, rest = rendered.split(TEXT_MARK, 1)
+        tail, rest = rest.split(VERDICT_MARK, 1)
+        between = rest.split(TEXT_MARK, 1)[0]
+        space = "" if tail[-1:].isspace() else " "
+        self.head = _template_ids(tokenizer, head)
+        if not tokenizer.chat_template:
+            self.head = [*_beginning(tokenizer), *self.head]
+        self.tail = _template_ids(tokenizer, tail)
+        self.between = _template_ids(tokenizer, between)
+        self.verdict = Verdict(
+            _verdict_id(tokenizer, tail, space + question.flagged),
+            _verdict_id(tokenizer, tail, space + question.cleared),
+        )
+        if self.verdict.flagged == self.verdict.cleared:
+            raise ModelError(
+                f"the verdict words {question.flagged!r} and {question.cleared!r} are the same token for this tokenizer; "
+                "name two words that differ in their first token"
+            )
+        room = context_length - len(self.head) - len(self.tail) - 1
+        if room < 1:
+            raise ModelError(
+                f"the question takes {len(self.head) + len(self.tail)} tokens and leaves no room for a text in a context of "
+                f"{context_length}; shorten the question or use a model with a longer context"
+            )
+        self.max_text_tokens = min(room, max_text_tokens)
+
+    def encode(self, texts: Sequence[str]) -> list[EncodedText]:
+        """Token ids of each text. Too long a text loses its middle, since both how it starts and how it ends can matter."""
+        cleaned = [_replace_surrogates(text) for text in texts]
+        # A word has at least one character and a token at most some dozens: cutting characters first keeps a text of
+        # millions of characters from costing minutes in the tokenizer.
+        limit = 40 * self.max_text_tokens
+        short = [text if len(text) <= 2 * limit else text[:limit] + text[-limit:] for text in cleaned]
+        encoded = (
+            self._tokenizer(short, add_special_tokens=False, split_special_tokens=True)["input_ids"] if short else []
+        )
+        out = []
+        for text, cut, ids in zip(cleaned, short, encoded, strict=True):
+            if not text.strip():
+                out.append(EncodedText((), "the text is empty"))
+            elif len(ids) > self.max_text_tokens:
+                front = self.max_text_tokens // 2
+                back = self.max_text_tokens - front
+                out.append(EncodedText((*ids[:front], *ids[len(ids) - back :]), truncated=True))
+            elif not ids:
+                out.append(EncodedText((), "the tokenizer makes no token of the text"))
+            else:
+                out.append(EncodedText(tuple(ids), truncated=len(cut) < len(text)))
+        return out
+
+    def suffix(self, text: EncodedText) -> list[int]:
+        """What follows `head` in a zero-shot prompt."""
+        return [*text.ids, *self.tail]
+
+    def turn(self, text: EncodedText, flagged: bool) -> list[int]:
+        """A text with its verdict and all that stands before the next text of a few-shot context."""
+        return [*text.ids, *self.tail, self.verdict.flagged if flagged else self.verdict.cleared, *self.between]
+
+
+def _render(tokenizer: Any, question: Question) -> str:
+    ask = question.text.strip()
+    if not tokenizer.chat_template:
+        turn = PLAIN_TURN.format(text=TEXT_MARK, flagged=question.flagged, cleared=question.cleared)
+        return f"{ask}\n\n{turn}{VERDICT_MARK}\n\n{turn}"
+    turn = CHAT_TURN.format(text=TEXT_MARK, flagged=question.flagged, cleared=question.cleared)
+    messages = [
+        {"role": "user", "content": f"{ask}\n\n{turn}"},
+        {"role": "assistant", "content": VERDICT_MARK},
+        {"role": "user", "content": turn},
+    ]
+    # Templates of reasoning models open a reasoning block unless told not to; others ignore the argument.
+    rendered: str = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    first = tokenizer.apply_chat_template(
+        messages[:1], tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    if rendered.count(TEXT_MARK) != 2 or rendered.count(VERDICT_MARK) != 1 or first.count(TEXT_MARK) != 1:
+        raise ModelError(
+            "the model's chat template does not carry the messages through unchanged; remove or mend the template"
+        )
+    # The first turn is rendered alone as well: some templates open the answer otherwise (an empty reasoning block, say)
+    # in the turn that the model continues than in turns that are history, and the verdict is read in the former.
+    return first + VERDICT_MARK + rendered.split(VERDICT_MARK, 1)[1]
+
+
+def _template_ids(tokenizer: Any, piece: str) -> list[int]:
+    return list(tokenizer(piece, add_special_tokens=False)["input_ids"])
+
+
+def _beginning(tokenizer: Any) -> list[int]:
+    """The beginning-of-sequence tokens that the tokenizer itself would put first, none if it would put none."""
+    bos = tokenizer.bos_token_id
+    ids = list(tokenizer("a")["input_ids"])
+    return [bos] if bos is not None and ids[:1] == [bos] else []
+
+
+def _verdict_id(tokenizer: Any, tail: str, word: str) -> int:
+    before = _template_ids(tokenizer, tail)
+    after = _template_ids(tokenizer, tail + word)
+    if after[: len(before)] != before or len(after) != len(before) + 1:
+        extra = (
+            tokenizer.convert_ids_to_tokens(after[len(before) :])
+            if after[: len(before)] == before
+            else "a merged token"
+        )
+        raise ModelError(
+            f"the verdict word {word.strip()!r} is not exactly one token after this prompt (it becomes {extra}); "
+            "choose words such as Yes and No, or A and B"
+        )
+    return int(after[-1])
+
+
+def _replace_surrogates(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8") if not _is_encodable(text) else text
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
