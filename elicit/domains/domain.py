@@ -1,6 +1,7 @@
 """A domain: texts, one question about each, the two verdict words, and perhaps labels.
 
-What a label-free method receives is an `UnlabelledDomain`, a type of its own that has no labels: it cannot leak what it does not hold.
+What a label-free method receives is an `UnlabelledDomain`, a type of its own that has no labels: it cannot leak what it does
+not hold.
 Everything that decides which text goes where (deduplication, splits, samples) looks at texts and groups, never at labels;
 `balanced_sample`, which is meant for sources, is the one exception.
 """

