@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from elicit.domains.artefacts import atomic_write, cache_dir, fetch
-from elicit.domains.catalogue import vader
+from elicit.domains.catalogue import facts, injection, pyrit, sarcasm, spam, vader, web_policy
 from elicit.domains.catalogue.entry import Entry
 from elicit.domains.domain import Domain, Row, make_domain
 from elicit.errors import DomainError
@@ -20,7 +20,7 @@ __all__ = ["Entry", "describe", "domain_names", "load_catalogue"]
 
 _log = logging.getLogger(__name__)
 
-_FAMILIES = (vader,)
+_FAMILIES = (vader, pyrit, injection, web_policy, spam, sarcasm, facts)
 _ENTRIES: dict[str, Entry] = {entry.name: entry for family in _FAMILIES for entry in family.ENTRIES}
 _SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string()), ("label", pa.int8()), ("group", pa.string())])
 
