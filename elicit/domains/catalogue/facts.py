@@ -103,8 +103,8 @@ ENTRIES = (
         artefact=_ELEMENTS,
         parse=_elements,
         notes=(
-            "Statements from templates about symbols and atomic numbers; the element is the group. Each value stands in "
-            "one true and one false row, which puts a keyword baseline below .5."
+            "Statements from templates about symbols and atomic numbers; the element is the group. Each value stands "
+            "in one true and one false row, which puts a keyword baseline below .5."
         ),
     ),
 )

@@ -1,6 +1,7 @@
 """pyrit/*: requests to an assistant and its replies, labelled by people for harm, success of the request and refusal.
 
-The texts are harmful to read: every entry is marked sensitive, and groups are hashes so that printing them shows nothing.
+The texts are harmful to read: every entry is marked sensitive, and groups are hashes, so that printing them
+shows nothing.
 """
 
 from __future__ import annotations

@@ -29,6 +29,6 @@ ENTRIES = (
         cleared=14950,
         artefact=_ARTEFACT,
         parse=_parse,
-        notes="The label is the newspaper that a headline comes from, so style counts as much as sarcasm. A 46 MB download.",
+        notes="The label is the newspaper that a headline comes from, so style tells too. 46 MB to fetch.",
     ),
 )

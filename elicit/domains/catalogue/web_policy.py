@@ -60,6 +60,6 @@ ENTRIES = (
         cleared=100,
         artefact=_ARTEFACT,
         parse=_parse,
-        notes="The six rules stand in the question. 50 tasks occur once allowed and once denied: the task is the group.",
+        notes="The six rules stand in the question. 50 tasks occur both allowed and denied: the task is the group.",
     ),
 )
