@@ -147,9 +147,10 @@ def _read_data(name: str, folder: Path, data: str, wanted: list[str]) -> Iterabl
         raise DomainError(f"{name}: there is no data file {path}; `data` is a path beside the .toml file, or hub:…")
     try:
         if path.suffix == ".parquet":
-            schema = pq.read_schema(path)
-            _check_columns(name, wanted, schema.names, remedy, path)
-            table = pq.read_table(path, columns=list(dict.fromkeys(wanted)))
+            # Not pq.read_table: it would take a folder called a=b in the path for one more column.
+            with pq.ParquetFile(path) as file:
+                _check_columns(name, wanted, file.schema_arrow.names, remedy, path)
+                table = file.read(columns=list(dict.fromkeys(wanted)))
             return [(f"row {row}", record) for row, record in enumerate(table.to_pylist())]
         if path.suffix not in (".jsonl", ".ndjson", ".csv"):
             raise DomainError(f"{name}: {path.name} is no .jsonl, .csv or .parquet file; convert it to one of these")

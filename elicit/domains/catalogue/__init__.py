@@ -65,11 +65,13 @@ def _rows(entry: Entry) -> list[Row]:
     key = hashlib.sha256(f"{entry.name}\n{entry.artefact.sha256}\n{entry.version}".encode()).hexdigest()[:16]
     path = cache_dir() / "domains" / f"{entry.name.replace('/', '-')}-{key}.parquet"
     try:
-        columns = [column.to_pylist() for column in pq.read_table(path, schema=_SCHEMA).columns]
+        # Not pq.read_table: it would take a folder called a=b in the path for one more column.
+        with pq.ParquetFile(path) as file:
+            columns = [column.to_pylist() for column in file.read().cast(_SCHEMA).columns]
         return [Row(*values) for values in zip(*columns, strict=True)]
     except FileNotFoundError:
         pass
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:
         _log.warning("%s: the rows in the cache cannot be read (%s): parsing them again", entry.name, error)
     rows = list(entry.parse(fetch(entry.artefact)))
     _keep(path, rows)
