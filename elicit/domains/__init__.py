@@ -1,5 +1,17 @@
 """Texts, questions, labels and groups: the catalogue, files of one's own, splits and leakage checks."""
 
+from elicit.domains.catalogue import describe, domain_names
 from elicit.domains.domain import Domain, Question, Row, UnlabelledDomain, check_overlap, make_domain
+from elicit.domains.files import load_domain
 
-__all__ = ["Domain", "Question", "Row", "UnlabelledDomain", "check_overlap", "make_domain"]
+__all__ = [
+    "Domain",
+    "Question",
+    "Row",
+    "UnlabelledDomain",
+    "check_overlap",
+    "describe",
+    "domain_names",
+    "load_domain",
+    "make_domain",
+]

@@ -15,6 +15,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,13 @@ from elicit.language_models.prompts import Verdict
 Progress = Callable[[int], None]
 
 
+@dataclass
+class Meter:
+    """Counts the tokens that go through a model."""
+
+    tokens: int = 0
+
+
 class Engine:
     """Verdict log-odds and hidden states of one causal language model.
 
@@ -35,15 +43,15 @@ class Engine:
         model: a causal language model of transformers, in evaluation mode; LoRA layers may be injected.
         budget: tokens per batch.
         fast: False once `check` has found that the fast path does not give the model's own logits.
-        tokens: tokens that went through the model so far.
+        meter: counts the tokens that go through the model.
     """
 
-    def __init__(self, model: Any, budget: int | None = None) -> None:
+    def __init__(self, model: Any, budget: int | None = None, meter: Meter | None = None) -> None:
         self.model = model.eval()
         self.decoder = model.get_decoder()
         self.budget = budget or token_budget(model)
         self.fast = True
-        self.tokens = 0
+        self.meter = meter or Meter()
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -187,7 +195,7 @@ class Engine:
         out = []
         for row, (suffix, positions) in enumerate(zip(suffixes, reads, strict=True)):
             ids = torch.tensor([[*prefix, *suffix]], device=self.model.device)
-            self.tokens += ids.numel()
+            self.meter.tokens += ids.numel()
             logits = self.model(input_ids=ids, use_cache=False).logits[0]
             at = torch.tensor([len(prefix) + position for position in positions])
             out.append((logits[at, verdict.flagged].float() - logits[at, verdict.cleared].float()).cpu().numpy())
@@ -207,7 +215,7 @@ class Engine:
             self._prefix = list(prefix)
             return None
         self._prefix = []
-        self.tokens += len(prefix)
+        self.meter.tokens += len(prefix)
         ids = torch.tensor([list(prefix)], device=self.model.device)
         return self.decoder(input_ids=ids, use_cache=True).past_key_values
 
@@ -220,7 +228,7 @@ class Engine:
     ) -> None:
         if start is None and self._prefix:
             ids = torch.cat([torch.tensor([self._prefix]).expand(len(ids), -1), ids], 1)
-        self.tokens += ids.numel()
+        self.meter.tokens += ids.numel()
         device = self.model.device
         extra: dict[str, Any] = {}
         if mask is not None and positions is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import Question
 from elicit.errors import ModelError
-from elicit.language_models.engine import Engine
+from elicit.language_models.engine import Engine, Meter
 from elicit.language_models.loading import DEFAULT_MODEL, load_model
 from elicit.language_models.prompts import EncodedText, VerdictPrompt
 from elicit.progress import progress
@@ -69,6 +70,7 @@ class _Weights:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.peft: Any = None
+        self.meter = Meter()
         self._active: str | None = None
 
     def activate(self, adapter: str | None) -> None:
@@ -80,6 +82,10 @@ class _Weights:
             self.peft.base_model.enable_adapter_layers()
             self.peft.set_adapter(adapter)
         self._active = adapter
+
+    def forget_active(self) -> None:
+        """After adapters came or went, PEFT's idea of the active one is not relied upon."""
+        self._active = "unknown"
 
     def load(self, folder: Path) -> str:
         """Load a PEFT adapter from disk and give it a name by its content."""
@@ -98,7 +104,7 @@ class _Weights:
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(f"{folder} is no adapter for this model: {str(error).splitlines()[0]}") from error
         self.peft.to(self.model.dtype).eval()
-        self._active = "unknown"
+        self.forget_active()
         return name
 
 
@@ -108,14 +114,16 @@ class LocalModel:
     Attributes:
         name: how the user named the model.
         adapter: folder of the LoRA adapter, or None.
-        engine: runs the forward passes and counts their tokens.
+        engine: runs the forward passes.
+        meter: tokens so far, of everything that shares these weights.
     """
 
     def __init__(self, name: str, weights: _Weights, adapter: Path | None = None, max_text_tokens: int = 2048) -> None:
         self.name, self.adapter, self.max_text_tokens = name, adapter, max_text_tokens
         self._weights = weights
         self._adapter_name = weights.load(adapter) if adapter is not None else None
-        self.engine = Engine(weights.model)
+        self.engine = Engine(weights.model, meter=weights.meter)
+        self.meter = weights.meter
         self._prompts: dict[Question, VerdictPrompt] = {}
         self._checked = False
 
@@ -147,6 +155,29 @@ class LocalModel:
     def without_adapter(self) -> LocalModel:
         """The same weights as they were before any training."""
         return LocalModel(self.name, self._weights, None, self.max_text_tokens)
+
+    @contextmanager
+    def trainable_adapter(self, rank: int, seed: int) -> Iterator[Any]:
+        """A PEFT model over the shared weights with a new LoRA adapter in training mode; it is gone after the block."""
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(
+            r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        weights = self._weights
+        torch.manual_seed(seed)
+        if weights.peft is None:
+            weights.peft = get_peft_model(weights.model, config, adapter_name="default")
+        else:
+            weights.peft.add_adapter("default", config)
+        weights.activate("default")
+        weights.model.train()
+        try:
+            yield weights.peft
+        finally:
+            weights.model.eval()
+            weights.peft.delete_adapter("default")
+            weights.forget_active()
 
     @property
     def transformers_model(self) -> Any:

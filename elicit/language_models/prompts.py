@@ -16,8 +16,10 @@ from elicit.domains import Question
 from elicit.errors import ModelError
 
 TEXT_MARK, VERDICT_MARK, END_MARK = "\ue0f0TEXT\ue0f1", "\ue0f0VERDICT\ue0f1", "\ue0f0END\ue0f1"
-PLAIN_TURN = "Text:\n{text}\n\nAnswer {flagged} or {cleared}.\nAnswer:"
-CHAT_TURN = "Text:\n{text}\n\nAnswer with one word, {flagged} or {cleared}."
+# All that is the same for every text stands before the text, where its keys and values are computed once.
+INSTRUCTION = "{question}\nAnswer with one word, {flagged} or {cleared}."
+CHAT_TURN = "Text:\n{text}"
+PLAIN_TURN = "Text:\n{text}\nAnswer:"
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,11 @@ class VerdictPrompt:
 
 
 def _render(tokenizer: Any, question: Question) -> str:
-    ask = question.text.strip()
+    ask = INSTRUCTION.format(question=question.text.strip(), flagged=question.flagged, cleared=question.cleared)
     if not tokenizer.chat_template:
-        turn = PLAIN_TURN.format(text=TEXT_MARK, flagged=question.flagged, cleared=question.cleared)
+        turn = PLAIN_TURN.format(text=TEXT_MARK)
         return f"{ask}\n\n{turn}{VERDICT_MARK}\n\n{turn}"
-    turn = CHAT_TURN.format(text=TEXT_MARK, flagged=question.flagged, cleared=question.cleared)
+    turn = CHAT_TURN.format(text=TEXT_MARK)
     messages = [
         {"role": "user", "content": f"{ask}\n\n{turn}"},
         {"role": "assistant", "content": VERDICT_MARK},

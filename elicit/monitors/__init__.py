@@ -1,0 +1,11 @@
+"""Monitors: verdict, few-shot, probe and keyword; each scores texts, and can be saved and loaded."""
+
+from elicit.monitors.few_shot import FewShotMonitor
+from elicit.monitors.keyword import KeywordMonitor
+from elicit.monitors.loading import load_monitor
+from elicit.monitors.monitor import Monitor
+from elicit.monitors.probe import ProbeMonitor
+from elicit.monitors.scores import Scores
+from elicit.monitors.verdict import VerdictMonitor
+
+__all__ = ["FewShotMonitor", "KeywordMonitor", "Monitor", "ProbeMonitor", "Scores", "VerdictMonitor", "load_monitor"]

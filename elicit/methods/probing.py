@@ -1,0 +1,34 @@
+"""Label-free probes on contrast pairs: the hidden states of one text under the answer Yes and under the answer No."""
+
+from __future__ import annotations
+
+from elicit.domains import UnlabelledDomain
+from elicit.methods.registry import Elicited, label_free
+from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.monitors.probe import ProbeMonitor, contrast_pair
+from elicit.monitors.verdict import VerdictMonitor
+from probes import CCS, ContrastProbe
+
+
+@label_free("ccs", "contrast-consistent search on hidden states (Burns et al., 2022), sign from the monitor's verdicts")
+def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
+    """CCS over the upper layers; the layer with the lowest loss is kept."""
+    return _fit(CCS(random_state=seed), monitor, target)
+
+
+def _fit(probe: ContrastProbe, monitor: VerdictMonitor, target: UnlabelledDomain) -> Elicited:
+    texts = target.sample(PROBE_TEXTS)
+    layers = upper_layers(monitor.model.layers)
+    states = monitor.model.states(target.question, texts.texts, layers, f"hidden states {target.name}")
+    verdicts = monitor.score(texts)
+    usable = states.usable & verdicts.scored
+    flagged, cleared = contrast_pair(states)
+    probe.fit(flagged[usable], cleared[usable])
+    probe.orient(verdicts.values[usable])
+    details = {"layer": layers[probe.best_layer_], "sign_confidence": round(float(probe.sign_confidence_), 4)}
+    warnings = ()
+    if probe.sign_confidence_ < 0.1:
+        warnings = ("the probe's direction hardly agrees with the monitor's verdicts, so its sign is a guess",)
+    return Elicited(
+        ProbeMonitor(monitor.model, target.question, probe.best(), layers[probe.best_layer_]), details, warnings
+    )

@@ -1,0 +1,72 @@
+"""References: monitors that label-free methods are compared with, each with the labels that it says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from elicit.domains import Domain
+from elicit.methods.registry import Ingredients, reference
+from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.monitors.keyword import KeywordMonitor
+from elicit.monitors.monitor import Monitor
+from elicit.monitors.probe import ProbeMonitor
+from elicit.monitors.verdict import VerdictMonitor
+from elicit.training import train_monitor
+
+
+@reference("untrained", "none", "the model as it came, asked zero-shot: the floor")
+def untrained(given: Ingredients) -> Monitor:
+    return given.untrained
+
+
+@reference("transfer", "source", "the model fine-tuned on the sources' labels, asked about the target")
+def transfer(given: Ingredients) -> Monitor:
+    return given.start
+
+
+@reference("keyword-source", "source", "TF-IDF and logistic regression on the sources' labels")
+def keyword_source(given: Ingredients) -> Monitor:
+    return _keyword(given.sources)
+
+
+@reference("keyword-target", "target", "TF-IDF and logistic regression on the target's labels")
+def keyword_target(given: Ingredients) -> Monitor:
+    return _keyword([_labelled(given)])
+
+
+@reference("probe-source", "source", "logistic regression on hidden states, sources' labels")
+def probe_source(given: Ingredients) -> Monitor:
+    share = max(8, PROBE_TEXTS // len(given.sources))
+    return _probe(given.start, [source.require_labels().balanced_sample(share) for source in given.sources], given.seed)
+
+
+@reference("probe-target", "target", "logistic regression on hidden states, target's labels")
+def probe_target(given: Ingredients) -> Monitor:
+    return _probe(given.start, [_labelled(given).sample(PROBE_TEXTS)], given.seed)
+
+
+@reference("verdict-target", "target", "the model fine-tuned on the target's labels: the ceiling")
+def verdict_target(given: Ingredients) -> Monitor:
+    target = _labelled(given)
+    trained = train_monitor(given.untrained, [target], given.folder / "adapter", given.training, given.seed)
+    return VerdictMonitor(trained.model, target.question)
+
+
+def _labelled(given: Ingredients) -> Domain:
+    if given.target is None:
+        raise ValueError("a reference with target labels was asked of a target that has none")
+    return given.target
+
+
+def _keyword(domains: Sequence[Domain]) -> KeywordMonitor:
+    rows = [
+        (text, label)
+        for domain in domains
+        for text, label in zip(domain.texts, domain.labels, strict=True)
+        if label is not None and text.strip()
+    ]
+    return KeywordMonitor.fit([text for text, _ in rows], [label for _, label in rows], domains[0].question)
+
+
+def _probe(start: VerdictMonitor, domains: Sequence[Domain], seed: int) -> ProbeMonitor:
+    return ProbeMonitor.fit_supervised(start.model, domains, upper_layers(start.model.layers), seed)

@@ -1,0 +1,55 @@
+"""From a name or a folder to a monitor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from elicit.domains import Question
+from elicit.errors import ModelError
+from elicit.language_models.local import LocalModel
+from elicit.monitors.few_shot import FewShotMonitor
+from elicit.monitors.keyword import KeywordMonitor
+from elicit.monitors.monitor import SCHEMA, Monitor
+from elicit.monitors.probe import ProbeMonitor
+from elicit.monitors.verdict import VerdictMonitor
+
+
+def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto", device: str = "auto") -> Monitor:
+    """A monitor from its folder, or an untrained verdict monitor from a language model's name.
+
+    Args:
+        name: folder of a saved monitor; or catalogue name, folder, GGUF file or hub id of a language model.
+        model: language model to use in place of the one that the monitor's folder names, when that one has moved.
+        dtype, device: as in `LocalModel.load`.
+
+    Raises:
+        ModelError: the folder is no monitor of a version that can be read, or the model cannot be loaded.
+    """
+    folder = Path(name).expanduser()
+    file = folder / "monitor.json"
+    if not file.is_file():
+        return VerdictMonitor(LocalModel.load(str(name), dtype, device))
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+        if held["schema"] != SCHEMA:
+            raise ModelError(
+                f"{folder} was written by another version (schema {held['schema']}, this one reads {SCHEMA})"
+            )
+        question = Question(**held["question"]) if held["question"] else None
+        kind = held["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{file} is damaged ({error}); save the monitor again") from error
+    if kind == KeywordMonitor.kind and question:
+        return KeywordMonitor.from_json(held, question)
+    reference = held["model"]
+    language_model = LocalModel.load(model or reference["name"], dtype, device, reference["max_text_tokens"])
+    if (folder / "adapter").is_dir():
+        language_model = language_model.with_adapter(folder / "adapter")
+    if kind == VerdictMonitor.kind:
+        return VerdictMonitor(language_model, question)
+    if kind == FewShotMonitor.kind and question:
+        return FewShotMonitor(language_model, question, [(text, flagged) for text, flagged in held["shots"]])
+    if kind == ProbeMonitor.kind and question:
+        return ProbeMonitor.from_folder(folder, held, language_model, question)
+    raise ModelError(f"{file} names an unknown kind of monitor, {kind!r}")

@@ -1,0 +1,89 @@
+"""Probe monitors: a direction in the hidden states of one layer, at the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elicit.domains import Domain, Question, UnlabelledDomain
+from elicit.errors import DomainError
+from elicit.language_models.local import LocalModel, States
+from elicit.monitors.monitor import Monitor, model_reference, write_monitor
+from elicit.monitors.scores import Scores
+from elicit.monitors.verdict import save_adapter
+from probes import ContrastProbe, LogisticProbe, SupervisedProbe, load_probe
+
+FloatArray = NDArray[np.float32]
+
+
+class ProbeMonitor(Monitor):
+    """score = a probe's score of the text's hidden states at one layer.
+
+    A contrast probe reads the pair of states under both verdicts; a supervised probe reads the state at the last prompt token.
+
+    Args:
+        model: the language model whose states are read.
+        question: what the states answer.
+        probe: a fitted probe of one layer.
+        layer: whose output it reads.
+    """
+
+    kind: ClassVar[str] = "probe"
+
+    def __init__(
+        self, model: LocalModel, question: Question, probe: ContrastProbe | SupervisedProbe, layer: int
+    ) -> None:
+        self.model, self.question, self.probe, self.layer = model, question, probe, layer
+
+    @classmethod
+    def fit_supervised(
+        cls, model: LocalModel, domains: Sequence[Domain], layers: Sequence[int], seed: int
+    ) -> ProbeMonitor:
+        """Logistic regression on labelled domains; the layer is chosen by cross-validation on the same labels."""
+        parts, labels = [], []
+        for domain in domains:
+            states = model.states(domain.question, domain.texts, layers, f"hidden states {domain.name}")
+            known = states.usable & np.isfinite(domain.label_array())
+            parts.append(prompt_states(states)[known])
+            labels.append(domain.label_array()[known].astype(int))
+        y = np.concatenate(labels)
+        if len(set(y.tolist())) < 2:
+            raise DomainError(f"{domains[0].name}: a probe needs labels of both classes")
+        probe = LogisticProbe(random_state=seed).fit(np.concatenate(parts), y)
+        return cls(model, domains[0].question, probe.best(), layers[probe.best_layer_])
+
+    def _score(self, texts: UnlabelledDomain) -> Scores:
+        states = self.model.states(texts.question, texts.texts, [self.layer], f"scoring {texts.name}")
+        values = np.full(len(texts), np.nan)
+        usable = states.usable
+        if usable.any():
+            if isinstance(self.probe, ContrastProbe):
+                flagged, cleared = contrast_pair(states)
+                values[usable] = self.probe.score(flagged[usable, 0], cleared[usable, 0])
+            else:
+                values[usable] = self.probe.score(prompt_states(states)[usable, 0])
+        return Scores(texts.ids, values, states.reasons)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_adapter(self.model, folder)
+        self.probe.save(folder / "probe")
+        write_monitor(folder, self.kind, self.question, model=model_reference(self.model), layer=self.layer)
+
+    @classmethod
+    def from_folder(cls, folder: Path, held: dict[str, Any], model: LocalModel, question: Question) -> ProbeMonitor:
+        return cls(model, question, load_probe(folder / "probe"), int(held["layer"]))
+
+
+def contrast_pair(states: States) -> tuple[FloatArray, FloatArray]:
+    """(n, l, d) states at the flagged verdict token, and at the cleared one."""
+    return states.values[:, 1].float().numpy(), states.values[:, 2].float().numpy()
+
+
+def prompt_states(states: States) -> FloatArray:
+    """(n, l, d) states at the last prompt token."""
+    return np.asarray(states.values[:, 0].float().numpy())

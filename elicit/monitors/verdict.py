@@ -1,0 +1,39 @@
+"""Verdict monitors: a language model, zero-shot or with a LoRA adapter, whose log-odds are the score."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from elicit.domains import Question, UnlabelledDomain
+from elicit.language_models.local import LocalModel
+from elicit.monitors.monitor import Monitor, model_reference, write_monitor
+from elicit.monitors.scores import Scores
+
+
+class VerdictMonitor(Monitor):
+    """score = logit(flagged) − logit(cleared) right after the prompt."""
+
+    kind: ClassVar[str] = "verdict"
+
+    def __init__(self, model: LocalModel, question: Question | None = None) -> None:
+        self.model, self.question = model, question
+
+    def _score(self, texts: UnlabelledDomain) -> Scores:
+        read = self.model.log_odds(texts.question, texts.texts, description=f"scoring {texts.name}")
+        return Scores(texts.ids, read.values, read.reasons, read.verdict_mass)
+
+    def check(self, texts: UnlabelledDomain) -> None:
+        self.model.prompt(texts.question)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_adapter(self.model, folder)
+        write_monitor(folder, self.kind, self.question, model=model_reference(self.model))
+
+
+def save_adapter(model: LocalModel, folder: Path) -> None:
+    """Copy the model's LoRA adapter, if it has one, to the folder `adapter` of a monitor."""
+    if model.adapter is not None and model.adapter.resolve() != (folder / "adapter").resolve():
+        shutil.copytree(model.adapter, folder / "adapter", dirs_exist_ok=True)

@@ -1,0 +1,430 @@
+"""A run: source training, elicitation on targets, agreement with held-out labels; one folder, which can be resumed.
+
+manifest.json                      what was asked, versions, hashes of model and domains
+monitors/source/                   the trained monitor
+monitors/<target>/<method>/        each method's monitor, with its calibration
+scores/<target>/<method>.jsonl     test scores; a method is done when this file is there
+results.json, figures/, report.html
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from elicit.domains import Domain, check_overlap, load_domain
+from elicit.domains.domain import FEWEST_ROWS
+from elicit.errors import DomainError, ElicitError, RunError
+from elicit.evaluation import Calibration, evaluate_target, fit_calibration
+from elicit.evaluation.score_files import read_scores, write_scores
+from elicit.files import read_json, write_json
+from elicit.language_models.local import LocalModel
+from elicit.methods import METHODS, Ingredients, Method
+from elicit.monitors import Monitor, Scores, VerdictMonitor, load_monitor
+from elicit.reports import write_figures, write_report
+from elicit.training import TrainingConfig, train_monitor
+
+SCHEMA = 1
+PACKAGES = ("elicit", "torch", "transformers", "peft", "datasets", "scikit-learn", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run computes.
+
+    Attributes:
+        model: catalogue name, folder, GGUF file or hub id.
+        sources: labelled domains to train on; without any, label-free methods start from the untrained model.
+        targets: domains to elicit monitors for.
+        methods: names from `elicit methods`.
+        seed: of everything random.
+        dtype, device: of the language model.
+        source_texts: at most this many texts of each source are trained on.
+        target_texts: at most this many texts of a target's training split are used, with or without labels.
+        calibration_texts: at most this many of its calibration split.
+        test_texts: at most this many of its test split are scored.
+        epochs, batch_size, learning_rate, rank: of training.
+        allow_overlap: keep texts that source and target share, and say so.
+    """
+
+    model: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    methods: tuple[str, ...]
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+    source_texts: int = 800
+    target_texts: int = 400
+    calibration_texts: int = 200
+    test_texts: int = 1000
+    epochs: float = 2.0
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    rank: int = 16
+    allow_overlap: bool = False
+
+    def training(self, texts: int) -> TrainingConfig:
+        """The training's part of the configuration."""
+        return TrainingConfig(texts, self.epochs, self.batch_size, self.learning_rate, self.rank)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind: results as written to results.json, and how many methods failed."""
+
+    results: dict[str, Any]
+    report: Path
+    failed: int
+
+
+def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], None] = lambda _: None) -> Outcome:
+    """Run, or continue, everything that a configuration asks for.
+
+    Args:
+        config: what to compute.
+        out: the run's folder; one that holds another configuration is refused.
+        command: the command line, for the manifest.
+        say: called with one line per step.
+
+    Raises:
+        DomainError: a domain cannot be used. Raised before any model is loaded.
+        RunError: the folder belongs to another run, is in use, or cannot be written.
+    """
+    domains = _Domains(config)
+    with _claim(out):
+        return _Run(config, out, domains, command, say).finish()
+
+
+class _Domains:
+    """The run's domains, loaded and checked before any model is."""
+
+    def __init__(self, config: RunConfig) -> None:
+        for name in config.methods:
+            if name not in METHODS:
+                raise RunError(f"there is no method {name!r}; `elicit methods` lists them")
+        if not config.targets:
+            raise RunError("name at least one --target")
+        self.sources = [load_domain(name) for name in config.sources]
+        for source in self.sources:
+            source.train.require_labels()
+        self.targets = [load_domain(name) for name in config.targets]
+        names = [target.name for target in self.targets]
+        for name in names:
+            if names.count(name) > 1:
+                raise DomainError(f"two targets are called {name}; give each its own name")
+        self.overlap: dict[str, list[str]] = {}
+        for target in self.targets:
+            self.overlap[target.name] = check_overlap(self.sources, target, config.allow_overlap)
+            target.train, target.calibration, target.test  # noqa: B018  # raises when groups leave a split empty
+
+    def hashes(self) -> dict[str, str]:
+        """Fingerprint of each domain: a run is not continued on changed data."""
+        return {domain.name: domain.fingerprint() for domain in [*self.sources, *self.targets]}
+
+
+class _Run:
+    def __init__(
+        self, config: RunConfig, out: Path, domains: _Domains, command: str, say: Callable[[str], None]
+    ) -> None:
+        self.config, self.out, self.domains, self.say = config, out, domains, say
+        self.timings_file = out / "timings.json"
+        self.timings: dict[str, Any] = read_json(self.timings_file) if self.timings_file.is_file() else {}
+        self._open(command)
+
+    def finish(self) -> Outcome:
+        rows: list[dict[str, Any]] = []
+        for target in self.domains.targets:
+            rows += self._target(target)
+        results = {
+            "schema": SCHEMA,
+            "model": self.config.model,
+            "seed": self.config.seed,
+            "sources": [_describe(source) for source in self.domains.sources],
+            "targets": [self._describe_target(target) for target in self.domains.targets],
+            "rows": rows,
+            "warnings": [warning for part in self.domains.overlap.values() for warning in part],
+        }
+        write_json(self.out / "results.json", results)
+        failed = sum("error" in row for row in rows)
+        return Outcome(load_results(self.out), write_reports(self.out), failed)
+
+    @cached_property
+    def untrained(self) -> VerdictMonitor:
+        self.say(f"loading {self.config.model}")
+        model = LocalModel.load(self.config.model, self.config.dtype, self.config.device)
+        monitor = VerdictMonitor(model)
+        # Verdict words and questions are checked for every domain before anything long begins.
+        for domain in [*self.domains.sources, *self.domains.targets]:
+            monitor.check(domain.unlabelled())
+        self._check_model(model)
+        return monitor
+
+    @cached_property
+    def start(self) -> VerdictMonitor:
+        """The transfer monitor, or the untrained one when there is no source."""
+        if not self.domains.sources:
+            return self.untrained
+        folder = self.out / "monitors" / "source" / "adapter"
+        untrained = self.untrained
+        if not (folder / "adapter_model.safetensors").is_file():
+            names = ", ".join(source.name for source in self.domains.sources)
+            self.say(f"training on {names}")
+            with self._timed("source training", untrained):
+                trained = train_monitor(
+                    untrained,
+                    self._source_parts(),
+                    folder,
+                    self.config.training(self.config.source_texts),
+                    self.config.seed,
+                )
+            VerdictMonitor(trained.model, self.domains.sources[0].question).save(folder.parent)
+        return VerdictMonitor(untrained.model.with_adapter(folder))
+
+    def _source_parts(self) -> list[Domain]:
+        return [source.train for source in self.domains.sources]
+
+    def _target(self, target: Domain) -> list[dict[str, Any]]:
+        """Result rows of one target."""
+        scores: dict[str, Scores] = {}
+        calibrations: dict[str, Calibration] = {}
+        notes: dict[str, dict[str, Any]] = {}
+        test = target.test.sample(self.config.test_texts)
+        for name in self.config.methods:
+            method = METHODS[name]
+            notes[name] = self._about(method)
+            reason = self._cannot(method, target)
+            if reason is not None:
+                notes[name]["skipped"] = reason
+                continue
+            try:
+                scores[name], calibrations[name], extra = self._method(method, target, test)
+                notes[name] |= extra
+            except (ElicitError, ValueError) as error:
+                if isinstance(error, RunError):
+                    raise
+                logging.getLogger(__name__).exception("%s on %s failed", name, target.name)
+                notes[name]["error"] = str(error)
+        labels = [label for label in test.labels]
+        rows = evaluate_target(scores, labels, test.groups, calibrations, seed=self.config.seed)
+        return [
+            {"target": target.name, "method": name} | notes[name] | rows.get(name, {}) for name in self.config.methods
+        ]
+
+    def _cannot(self, method: Method, target: Domain) -> str | None:
+        """Why a method has nothing to run on here, or None."""
+        if method.labels == "source" and not self.domains.sources:
+            return "there is no source"
+        if method.labels == "target":
+            return _too_few_labels(self._target_train(target))
+        return None
+
+    def _about(self, method: Method) -> dict[str, Any]:
+        free = method.label_free is not None
+        inherited = free and bool(self.domains.sources)
+        return {
+            "description": method.description,
+            "labels_used": "source" if inherited else method.labels,
+            "label_free": free,
+            "reference": not free,
+        }
+
+    def _target_train(self, target: Domain) -> Domain:
+        return target.train.sample(self.config.target_texts)
+
+    def _method(self, method: Method, target: Domain, test: Domain) -> tuple[Scores, Calibration, dict[str, Any]]:
+        """Scores on the test texts, from disk when they are there."""
+        folder = self.out / "monitors" / target.name / method.name
+        file = self.out / "scores" / target.name / f"{method.name}.jsonl"
+        if file.is_file() and (folder / "calibration.json").is_file():
+            held = read_json(folder / "calibration.json")
+            return read_scores(file), Calibration.from_json(held["calibration"]), held["about"]
+        self.say(f"{target.name}: {method.name}")
+        with self._timed(f"{target.name}/{method.name}", self.untrained) as spent:
+            monitor, about = self._build(method, target, folder)
+            calibration = fit_calibration(
+                monitor.score(target.calibration.sample(self.config.calibration_texts).unlabelled()).values
+            )
+            scores = monitor.score(test.unlabelled())
+        monitor.save(folder)
+        about |= {"threshold": calibration.threshold, "calibration": calibration.kind, "tokens": spent.tokens}
+        if scores.verdict_mass is not None and np.isfinite(scores.verdict_mass).any():
+            about["verdict_mass"] = round(float(np.nanmean(scores.verdict_mass)), 4)
+        write_json(folder / "calibration.json", {"calibration": calibration.to_json(), "about": about})
+        write_scores(file, scores, calibration)
+        return scores, calibration, about
+
+    def _build(self, method: Method, target: Domain, folder: Path) -> tuple[Monitor, dict[str, Any]]:
+        if method.label_free is not None:
+            found = method.label_free(self.start, self._target_train(target).unlabelled(), self.config.seed)
+            return found.monitor, {"details": found.details, "warnings": list(found.warnings)}
+        assert method.reference is not None
+        labelled = _labelled_part(self._target_train(target)) if method.labels == "target" else None
+        start = self.untrained if method.labels == "none" else self.start
+        given = Ingredients(
+            start=start,
+            untrained=self.untrained,
+            sources=self._source_parts(),
+            target=labelled,
+            training=self.config.training(self.config.target_texts),
+            seed=self.config.seed,
+            folder=folder,
+        )
+        return method.reference(given), {"details": {}, "warnings": []}
+
+    def _describe_target(self, target: Domain) -> dict[str, Any]:
+        test = target.test.sample(self.config.test_texts)
+        known = [label for label in test.labels if label is not None]
+        return _describe(target) | {
+            "train": len(self._target_train(target)),
+            "calibration": len(target.calibration.sample(self.config.calibration_texts)),
+            "test": len(test),
+            "labelled": bool(known),
+            "flagged_share": round(sum(known) / len(known), 4) if known else None,
+        }
+
+    def _open(self, command: str) -> None:
+        """Write the manifest, or check that the one which is there asks for the same."""
+        path = self.out / "manifest.json"
+        asked = json.loads(json.dumps(asdict(self.config)))
+        hashes = self.domains.hashes()
+        if not path.is_file():
+            if any(self.out.iterdir()):
+                leftovers = sorted(entry.name for entry in self.out.iterdir() if entry.name != ".lock")
+                if leftovers:
+                    raise RunError(
+                        f"{self.out} is not empty and holds no run ({leftovers[0]}, …); choose another --out"
+                    )
+            content = {
+                "schema": SCHEMA,
+                "command": command,
+                "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "config": asked,
+                "domains": hashes,
+                "model": None,
+                "versions": versions(),
+            }
+            write_json(path, content)
+            return
+        held = read_json(path)
+        differs = [key for key, value in asked.items() if held["config"].get(key) != value]
+        if differs:
+            was, now = held["config"].get(differs[0]), asked[differs[0]]
+            raise RunError(
+                f"{self.out} holds another run: its {differs[0]} is {was!r}, now {now!r}; choose another --out, or repeat the "
+                f"command that it was made with: {held['command']}"
+            )
+        changed = [name for name, value in hashes.items() if held["domains"].get(name) != value]
+        if changed:
+            raise RunError(
+                f"{self.out}: the data of {changed[0]} have changed since this run began; choose another --out"
+            )
+
+    def _check_model(self, model: LocalModel) -> None:
+        """A run is not continued with other weights under the same name."""
+        path = self.out / "manifest.json"
+        manifest = read_json(path)
+        fingerprint = model.fingerprint()
+        if manifest["model"] is None:
+            write_json(path, manifest | {"model": fingerprint, "dtype": str(model.transformers_model.dtype)})
+        elif manifest["model"] != fingerprint:
+            raise RunError(
+                f"{self.out}: {self.config.model} is another model than when this run began; choose another --out"
+            )
+
+    def _timed(self, name: str, monitor: VerdictMonitor) -> _Timed:
+        return _Timed(self, name, monitor)
+
+
+class _Timed(AbstractContextManager["_Timed"]):
+    """Seconds and tokens of one step, kept in timings.json: they differ between runs, and results.json must not."""
+
+    def __init__(self, owner: _Run, name: str, monitor: VerdictMonitor) -> None:
+        self._owner, self._name, self._meter = owner, name, monitor.model.meter
+        self.tokens = 0
+
+    def __enter__(self) -> _Timed:
+        self._since, self._tokens = time.monotonic(), self._meter.tokens
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self.tokens = self._meter.tokens - self._tokens
+        if kind is None:
+            self._owner.timings[self._name] = {"seconds": round(time.monotonic() - self._since, 2)}
+            write_json(self._owner.timings_file, self._owner.timings)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the figures."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def write_reports(out: Path) -> Path:
+    """Write figures and report.html of a finished run; the report's path."""
+    results = load_results(out)
+    write_figures(results, out / "figures")
+    write_report(results, out / "report.html")
+    return out / "report.html"
+
+
+def load_results(out: Path) -> dict[str, Any]:
+    """What results.json of a run folder holds, with the manifest's entries that a report shows."""
+    for name in ("manifest.json", "results.json"):
+        if not (out / name).is_file():
+            raise RunError(f"{out} holds no finished run: {name} is missing; run the command of the run again")
+    manifest, results = read_json(out / "manifest.json"), read_json(out / "results.json")
+    timings = read_json(out / "timings.json") if (out / "timings.json").is_file() else {}
+    shown: dict[str, Any] = results | {name: manifest[name] for name in ("versions", "command", "created")}
+    shown["rows"] = [row | timings.get(f"{row['target']}/{row['method']}", {}) for row in results["rows"]]
+    shown["seconds"] = round(sum(part.get("seconds", 0.0) for part in timings.values()), 1)
+    return shown
+
+
+def _describe(domain: Domain) -> dict[str, Any]:
+    return {
+        "name": domain.name,
+        "question": domain.question.text,
+        "rows": len(domain),
+        "duplicates": domain.duplicates,
+        "licence": domain.licence,
+        "sensitive": domain.sensitive,
+        "notes": domain.notes,
+    }
+
+
+def _labelled_part(domain: Domain) -> Domain:
+    return domain.take([row for row, label in enumerate(domain.labels) if label is not None])
+
+
+def _too_few_labels(train: Domain) -> str | None:
+    known = [label for label in train.labels if label is not None]
+    if not known:
+        return "the target has no labels"
+    if len(set(known)) < 2 or len(known) < FEWEST_ROWS:
+        return f"the target's training split has {len(known)} labels of {len(set(known))} classes"
+    return None
+
+
+def _claim(out: Path) -> AbstractContextManager[Any]:
+    """One process at a time works in a run folder."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(f"another process is working in {out}; wait for it or choose another --out") from error
+    except OSError as error:
+        raise RunError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
+    return lock

@@ -1,0 +1,208 @@
+"""Single-token classification training: LoRA on a causal language model, with the loss on the verdict token alone.
+
+The optimiser, schedule, checkpoints, trackers and distribution are those of transformers' `Trainer`; the adapter is a standard
+PEFT adapter. What is ours is the loss: cross-entropy over the whole vocabulary at the one position where the verdict stands.
+On one device the prompt's common beginning is run once per batch, with its gradient, and shared by the batch's rows.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn import functional
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from elicit.domains import Domain
+from elicit.errors import DomainError
+from elicit.language_models.batches import pad_right
+from elicit.language_models.engine import expand_cache
+from elicit.language_models.local import LocalModel
+from elicit.monitors.verdict import VerdictMonitor
+from elicit.progress import progress
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a monitor is trained.
+
+    Attributes:
+        texts: at most this many texts of each domain, half of them flagged as far as there are enough.
+        epochs: passes over the texts.
+        batch_size: texts per optimiser step and device.
+        learning_rate: peak rate; it warms up over 6 % of the steps and falls linearly to 0.
+        rank: rank of the LoRA matrices on all linear layers; their scale alpha is twice the rank.
+        text_tokens: longer texts lose their middle in training.
+    """
+
+    texts: int = 800
+    epochs: float = 2.0
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    rank: int = 16
+    text_tokens: int = 512
+
+
+def train_monitor(
+    base: VerdictMonitor,
+    domains: Sequence[Domain],
+    folder: Path,
+    config: TrainingConfig | None = None,
+    seed: int = 0,
+    report_to: str = "none",
+) -> VerdictMonitor:
+    """Train a LoRA adapter on labelled domains and give back the monitor that uses it.
+
+    An interrupted training continues from its last checkpoint in `folder` when it is started again.
+
+    Args:
+        base: the monitor to start from; an adapter that it has is not continued.
+        domains: labelled domains, each with its own question.
+        folder: where the adapter goes, as PEFT writes it.
+        config: sizes and rates.
+        seed: of the adapter's first weights and the order of the texts.
+        report_to: a tracker that transformers knows ("wandb", "tensorboard", …), or "none".
+
+    Raises:
+        DomainError: a domain lacks labels or a class, or all its texts are empty.
+    """
+    config = config or TrainingConfig()
+    model = base.model.without_adapter()
+    examples = [example for i, domain in enumerate(domains) for example in _examples(model, domain, i, config)]
+    prompts = [model.prompt(domain.question) for domain in domains]
+    with model.trainable_adapter(config.rank, seed) as peft_model:
+        checkpoints = folder / "checkpoints"
+        steps = max(1, round(len(examples) * config.epochs / config.batch_size))
+        arguments = TrainingArguments(
+            output_dir=str(checkpoints),
+            per_device_train_batch_size=config.batch_size,
+            num_train_epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type="linear",
+            warmup_steps=max(1, round(0.06 * steps)),
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            logging_steps=10,
+            save_strategy="steps",
+            save_steps=max(10, steps // 5),
+            save_total_limit=1,
+            seed=seed,
+            report_to=report_to,
+            train_sampling_strategy="group_by_length",
+            length_column_name="length",
+            remove_unused_columns=False,
+            dataloader_pin_memory=model.transformers_model.device.type == "cuda",
+            disable_tqdm=True,
+            use_cpu=model.transformers_model.device.type == "cpu",
+        )
+        with progress(steps, "training " + ", ".join(domain.name for domain in domains), "step") as step:
+            trainer = VerdictTrainer(
+                model=peft_model,
+                args=arguments,
+                train_dataset=Dataset.from_list(examples),
+                data_collator=_collate,
+                callbacks=[_Progress(step)],
+                heads=[prompt.head for prompt in prompts],
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+        if trainer.is_world_process_zero():
+            peft_model.save_pretrained(str(folder))
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    return VerdictMonitor(model.with_adapter(folder), base.question)
+
+
+def training_record(config: TrainingConfig, domains: Sequence[Domain]) -> dict[str, Any]:
+    """What a manifest says about a training."""
+    return {**asdict(config), "domains": [domain.name for domain in domains]}
+
+
+def _examples(model: LocalModel, domain: Domain, index: int, config: TrainingConfig) -> list[dict[str, Any]]:
+    chosen = domain.require_labels().balanced_sample(config.texts)
+    prompt = model.prompt(domain.question)
+    out = []
+    for text, label in zip(prompt.encode(chosen.texts, config.text_tokens), chosen.labels, strict=True):
+        if text.reason is None:
+            suffix = prompt.suffix(text)
+            verdict = prompt.verdict.flagged if label else prompt.verdict.cleared
+            out.append({"suffix": suffix, "length": len(suffix), "verdict": verdict, "domain": index})
+    if not out:
+        raise DomainError(f"{domain.name}: no text can be read by the model's tokenizer")
+    return out
+
+
+def _collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    return {
+        "suffixes": pad_right([example["suffix"] for example in examples]),
+        "lengths": torch.tensor([example["length"] for example in examples]),
+        "verdicts": torch.tensor([example["verdict"] for example in examples]),
+        "domains": torch.tensor([example["domain"] for example in examples]),
+    }
+
+
+class VerdictTrainer(Trainer):  # type: ignore[misc]
+    """transformers' `Trainer` with the verdict loss. `heads` are the token ids before the text, one list per domain."""
+
+    def __init__(self, *arguments: Any, heads: Sequence[Sequence[int]], **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.heads = heads
+        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch, whatever its number of tokens
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """Mean cross-entropy, over the batch's rows, of the verdict token against the whole vocabulary."""
+        alone = model is self.model and not self.args.gradient_checkpointing
+        verdict_logits = _shared_head_logits if alone else _whole_logits
+        total = torch.zeros((), device=inputs["verdicts"].device)
+        for domain in sorted(set(inputs["domains"].tolist())):
+            rows = inputs["domains"] == domain
+            logits = verdict_logits(model, self.heads[domain], inputs["suffixes"][rows], inputs["lengths"][rows])
+            total = total + functional.cross_entropy(logits.float(), inputs["verdicts"][rows], reduction="sum")
+        loss = total / len(inputs["verdicts"])
+        return (loss, {}) if return_outputs else loss
+
+
+def _shared_head_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(b, vocabulary) logits at the verdict; the head runs once and its keys and values carry gradients of all rows."""
+    causal = model.get_base_model()
+    decoder = causal.get_decoder()
+    suffixes = suffixes[:, : int(lengths.max())]
+    start = decoder(input_ids=torch.tensor([list(head)], device=suffixes.device), use_cache=True).past_key_values
+    hidden = decoder(input_ids=suffixes, past_key_values=expand_cache(start, len(suffixes)), use_cache=True)
+    rows = torch.arange(len(suffixes), device=suffixes.device)
+    return torch.as_tensor(causal.get_output_embeddings()(hidden.last_hidden_state[rows, lengths - 1]))
+
+
+def _whole_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(b, vocabulary) logits at the verdict through the wrapped model's own forward, padded on the left: for DDP and FSDP."""
+    width = int(lengths.max()) + len(head)
+    ids = torch.zeros((len(suffixes), width), dtype=torch.long, device=suffixes.device)
+    mask = torch.zeros_like(ids)
+    for row, length in enumerate(lengths.tolist()):
+        ids[row, width - length :] = suffixes[row, :length]
+        ids[row, width - length - len(head) : width - length] = torch.tensor(list(head), device=ids.device)
+        mask[row, width - length - len(head) :] = 1
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1, use_cache=False)
+    return torch.as_tensor(output.logits[:, -1])
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, step: Any) -> None:
+        self._step, self._done = step, 0
+
+    def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._step(state.global_step - self._done)
+        self._done = state.global_step
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
