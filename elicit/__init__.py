@@ -1,0 +1,46 @@
+"""Monitors without labels: source training, label-free elicitation, honest agreement.
+
+from elicit import load_domain, load_monitor, train_monitor, elicit_monitor, evaluate
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from elicit.domains import Domain, Question, UnlabelledDomain, load_domain
+    from elicit.evaluation import evaluate
+    from elicit.methods import elicit_monitor
+    from elicit.monitors import load_monitor
+    from elicit.training import TrainingConfig, train_monitor
+
+_HOME = {
+    "Domain": "domains",
+    "Question": "domains",
+    "UnlabelledDomain": "domains",
+    "load_domain": "domains",
+    "load_monitor": "monitors",
+    "train_monitor": "training",
+    "TrainingConfig": "training",
+    "elicit_monitor": "methods",
+    "evaluate": "evaluation",
+}
+__all__ = [
+    "Domain",
+    "Question",
+    "TrainingConfig",
+    "UnlabelledDomain",
+    "elicit_monitor",
+    "evaluate",
+    "load_domain",
+    "load_monitor",
+    "train_monitor",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `elicit --help` need not wait for torch."""
+    if name in _HOME:
+        return getattr(importlib.import_module(f"elicit.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'elicit' has no attribute {name!r}")

@@ -14,7 +14,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -32,7 +32,7 @@ from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
 from elicit.methods import METHODS, Ingredients, Method
-from elicit.monitors import Monitor, Scores, VerdictMonitor, load_monitor
+from elicit.monitors import Monitor, Scores, VerdictMonitor
 from elicit.reports import write_figures, write_report
 from elicit.training import TrainingConfig, train_monitor
 
@@ -217,8 +217,7 @@ class _Run:
                     raise
                 logging.getLogger(__name__).exception("%s on %s failed", name, target.name)
                 notes[name]["error"] = str(error)
-        labels = [label for label in test.labels]
-        rows = evaluate_target(scores, labels, test.groups, calibrations, seed=self.config.seed)
+        rows = evaluate_target(scores, test.labels, test.groups, calibrations, seed=self.config.seed)
         return [
             {"target": target.name, "method": name} | notes[name] | rows.get(name, {}) for name in self.config.methods
         ]

@@ -52,9 +52,6 @@ class Monitor(ABC):
     def save(self, folder: Path) -> None:
         """Write the monitor to a folder; `load_monitor(folder)` brings it back."""
 
-    def check(self, texts: UnlabelledDomain) -> None:
-        """Raise a ModelError when the monitor cannot answer the domain's question, before any long work."""
-
 
 def write_monitor(folder: Path, kind: str, question: Question | None, **held: Any) -> None:
     """Write monitor.json, the last file of a monitor's folder: with it the folder is complete."""

@@ -1,0 +1,288 @@
+"""The command line: `elicit demo | run | train | score | report | domains | methods`.
+
+Heavy imports stand inside the commands, so that help and errors in options come at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from elicit.errors import ElicitError
+
+DEMO = {
+    "sources": ("vader/amazon",),
+    "targets": ("vader/tweets", "vader/nyt"),
+    "source_texts": 640,
+    "target_texts": 240,
+    "calibration_texts": 96,
+    "test_texts": 240,
+}
+
+
+class _Group(click.Group):
+    """A group whose commands end with one clear line instead of a traceback, and can be interrupted."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ElicitError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted: run the same command again to continue", err=True)
+            sys.exit(130)
+
+
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps"),
+        click.option(
+            "--dtype", type=click.Choice(["auto", "bfloat16", "float16", "float32"]), default="auto", show_default=True
+        ),
+        click.option(
+            "--model",
+            default="smollm2-135m-instruct",
+            show_default=True,
+            help="Catalogue name, folder, GGUF file or hub id.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--rank", default=16, show_default=True, type=click.IntRange(1), help="Rank of the LoRA matrices."
+        ),
+        click.option("--learning-rate", default=1e-3, show_default=True, type=click.FloatRange(0, min_open=True)),
+        click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Texts per step."),
+        click.option("--epochs", default=2.0, show_default=True, type=click.FloatRange(0, min_open=True)),
+        click.option(
+            "--source-texts",
+            default=800,
+            show_default=True,
+            type=click.IntRange(8),
+            help="At most this many of each source.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(cls=_Group, context_settings={"max_content_width": 100})
+@click.option("--quiet", is_flag=True, help="No progress bars and no notes, only results and errors.")
+@click.version_option(package_name="elicit")
+def main(quiet: bool) -> None:
+    """Monitors without labels: train verdicts on domains that have labels, elicit them on domains that have none."""
+    # Set before transformers and tqdm are imported, which read them once.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if quiet or not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"
+    logging.basicConfig(level=logging.ERROR if quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "httpcore", "filelock", "urllib3", "datasets", "matplotlib", "transformers", "accelerate"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def demo(out: Path, seed: int) -> None:
+    """The main job on the packaged model and data: train on reviews, elicit on tweets and news, measure."""
+    _run(out, model="smollm2-135m-instruct", methods=_all_methods(), seed=seed, **DEMO)
+
+
+@main.command()
+@_model_options
+@click.option("--source", "sources", multiple=True, help="Labelled domain to train on; repeat for several.")
+@click.option("--target", "targets", multiple=True, required=True, help="Domain to elicit a monitor for; repeat.")
+@click.option("--method", "methods", multiple=True, default=("all",), show_default=True, help="From `elicit methods`.")
+@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Run folder; the same command continues it."
+)
+@_training_options
+@click.option("--target-texts", default=400, show_default=True, type=click.IntRange(8), help="Of its training split.")
+@click.option("--calibration-texts", default=200, show_default=True, type=click.IntRange(8))
+@click.option("--test-texts", default=1000, show_default=True, type=click.IntRange(8))
+@click.option("--allow-overlap", is_flag=True, help="Keep texts that source and target share, and say so.")
+def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
+    """Train on sources, elicit on targets, compare with held-out labels; resumable.
+
+    A domain is a name from `elicit domains`, a .toml file beside its data, or hub:owner/name.
+    """
+    chosen = _all_methods() if "all" in methods else tuple(dict.fromkeys(methods))
+    _run(out, methods=chosen, **options)
+
+
+@main.command()
+@_model_options
+@click.option("--source", "sources", multiple=True, required=True, help="Labelled domain; repeat for several.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the monitor.")
+@click.option("--report-to", default="none", show_default=True, help="Tracker of transformers: wandb, tensorboard, …")
+@_training_options
+def train(
+    model: str, dtype: str, device: str, sources: tuple[str, ...], seed: int, out: Path, report_to: str, **sizes: Any
+) -> None:
+    """Train a verdict monitor on labelled domains."""
+    from elicit.domains import load_domain
+    from elicit.language_models.local import LocalModel
+    from elicit.monitors import VerdictMonitor
+    from elicit.training import TrainingConfig, train_monitor
+
+    parts = [load_domain(name).train.require_labels() for name in sources]
+    if (out / "monitor.json").is_file():
+        raise click.ClickException(f"{out} holds a monitor already; choose another --out")
+    config = TrainingConfig(texts=sizes.pop("source_texts"), **sizes)
+    base = VerdictMonitor(LocalModel.load(model, dtype, device))
+    trained = train_monitor(base, parts, out / "adapter", config, seed, report_to)
+    VerdictMonitor(trained.model, parts[0].question).save(out)
+    click.echo(f"monitor: {out}")
+
+
+@main.command()
+@click.option("--monitor", required=True, help="Folder of a monitor, or the name of a language model.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Scores as JSON lines.")
+@click.option("--text", "key", default="text", show_default=True, help="Field that holds the text.")
+@click.option("--question", help="Ask this instead of the monitor's own question.")
+@click.option("--flagged", default="Yes", show_default=True, help="Verdict word for --question.")
+@click.option("--cleared", default="No", show_default=True, help="Verdict word for --question.")
+@click.option("--model", help="Language model to use in place of the one that the monitor names.")
+@click.option("--dtype", type=click.Choice(["auto", "bfloat16", "float16", "float32"]), default="auto")
+@click.option("--device", default="auto")
+@click.argument("texts", type=click.Path(path_type=Path, dir_okay=False))
+def score(
+    monitor: str,
+    out: Path,
+    key: str,
+    question: str | None,
+    flagged: str,
+    cleared: str,
+    model: str | None,
+    dtype: str,
+    device: str,
+    texts: Path,
+) -> None:
+    """Score a JSON-lines file of texts that nobody labelled; in constant memory, resumable."""
+    from elicit.domains import Question
+    from elicit.monitors import load_monitor
+    from elicit.scoring import calibration_of, score_file
+
+    if not texts.is_file():
+        raise click.ClickException(f"there is no file {texts}; name a JSON-lines file with one text per line")
+    loaded = load_monitor(monitor, model, dtype, device)
+    calibration = calibration_of(Path(monitor))
+    if question:
+        # A threshold was fitted for the monitor's own question and says nothing about another.
+        loaded.question, calibration = Question(question, flagged, cleared), None
+    unscored = score_file(loaded, texts, out, calibration, key)
+    click.echo(f"scores: {out}" + (f" ({unscored} texts are unscored; each line says why)" if unscored else ""))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def report(folder: Path) -> None:
+    """Print a run's table and write its figures and HTML report again."""
+    from elicit.runs import load_results, write_reports
+
+    path = write_reports(folder)
+    _show(load_results(folder), path)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def domains(context: click.Context) -> None:
+    """List the catalogue of domains; `elicit domains show NAME` prints rows of one."""
+    if context.invoked_subcommand is not None:
+        return
+    from elicit.domains import describe, domain_names
+
+    for name in domain_names():
+        entry = describe(name)
+        click.echo(f"{name}  [{entry.licence}; {entry.rows[0]} flagged, {entry.rows[1]} cleared]")
+        click.echo(f"    {_short(entry.question, 110)}")
+
+
+@domains.command()
+@click.argument("name")
+@click.option("--rows", default=8, show_default=True, type=click.IntRange(1))
+@click.option("--unmask", is_flag=True, help="Print harmful texts too.")
+def show(name: str, rows: int, unmask: bool) -> None:
+    """Print some rows of a domain: a catalogue name, a .toml file, or hub:owner/name."""
+    from elicit.domains import load_domain
+
+    domain = load_domain(name)
+    click.echo(f"{domain.name}: {len(domain)} texts, {domain.duplicates} repeated ones left out")
+    click.echo(f"question: {domain.question.text} ({domain.question.flagged}/{domain.question.cleared})")
+    for line in (domain.licence and f"licence: {domain.licence}", domain.notes and f"note: {domain.notes}"):
+        if line:
+            click.echo(line)
+    for text, label in zip(domain.sample(rows).texts, domain.sample(rows).labels, strict=True):
+        verdict = {1: domain.question.flagged, 0: domain.question.cleared, None: "?"}[label]
+        masked = domain.sensitive and not unmask
+        click.echo(f"  {verdict:>5}  {f'[masked, {len(text)} characters]' if masked else _short(text, 100)}")
+
+
+@main.command()
+def methods() -> None:
+    """List label-free methods and references."""
+    from elicit.methods import METHODS
+
+    width = max(map(len, METHODS))
+    for method in sorted(METHODS.values(), key=lambda m: m.label_free is None):
+        kind = "label-free" if method.label_free else f"labels: {method.labels}"
+        click.echo(f"{method.name:<{width}}  {kind:<14}  {method.description}")
+
+
+def _all_methods() -> tuple[str, ...]:
+    from elicit.methods import METHODS
+
+    return tuple(METHODS)
+
+
+def _run(out: Path, **options: Any) -> None:
+    from elicit.runs import RunConfig
+    from elicit.runs import run as run_config
+
+    command = shlex.join(["elicit", *sys.argv[1:]])
+    outcome = run_config(RunConfig(**options), out, command, say=lambda line: click.echo(line, err=True))
+    _show(outcome.results, outcome.report)
+    if outcome.failed:
+        raise click.ClickException(
+            f"{outcome.failed} methods failed; the table says which, and the same command tries again"
+        )
+
+
+def _show(results: dict[str, Any], report: Path) -> None:
+    from elicit.reports import plain_words, render_table
+
+    click.echo(render_table(results))
+    for sentence in plain_words(results):
+        click.echo(f"· {sentence}")
+    click.echo(f"\nreport: {report.resolve()}")
+
+
+def _short(text: str, width: int) -> str:
+    line = " ".join(_printable(text).split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    # A domain's text is data: control characters must not reach the terminal.
+    return "".join(character if character.isprintable() or character.isspace() else "�" for character in text)
+
+
+if __name__ == "__main__":
+    main()

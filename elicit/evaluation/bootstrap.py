@@ -1,0 +1,137 @@
+"""Bootstrap intervals: one matrix of weights per target, shared by every monitor.
+
+A resample is a row of weights: how often each text was drawn. Because all monitors are measured under the same rows,
+the difference between two of them is paired: what makes a resample easy for both cancels.
+Texts of one leakage group are not independent, so whole groups are drawn (the cluster bootstrap: Davison & Hinkley,
+*Bootstrap Methods and their Application*, §3.8), and within strata, so that no resample loses a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+CONFIDENCE = 0.95
+DECIMALS = 6
+BLOCK = 2**20  # numbers in one block of replicates: bounds the memory of large test sets
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A figure and its resamples.
+
+    Attributes:
+        value: the figure on the texts as they are.
+        replicates: (r,) the same figure on each resample, NaN where it is undefined there.
+    """
+
+    value: float
+    replicates: NDArray[np.float64]
+
+    def interval(self) -> tuple[float, float]:
+        """Percentile interval at 95 %, over the resamples where the figure is defined.
+
+        Widened where needed to contain the value: figures that are biased under resampling (ECE is, upward) can have all
+        their resamples on one side of it.
+        """
+        defined = self.replicates[np.isfinite(self.replicates)]
+        if not defined.size:
+            return float("nan"), float("nan")
+        low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return min(float(low), self.value), max(float(high), self.value)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"value", "low", "high"}`, or `{"value": None, "undefined": reason}`; `"warning"` where an interval misleads."""
+        low, high = self.interval()
+        if not np.isfinite(self.value):
+            return undefined("the figure is not defined on these texts")
+        if not np.isfinite(low):
+            return undefined("the figure is not defined on any resample")
+        entry: dict[str, Any] = {"value": rounded(self.value), "low": rounded(low), "high": rounded(high)}
+        missing = int((~np.isfinite(self.replicates)).sum())
+        if missing:
+            entry["warning"] = f"{missing} of {len(self.replicates)} resamples lack a class and are left out"
+        elif low == high:
+            entry["warning"] = "every resample gives this value: the interval does not show how uncertain it is"
+        return entry
+
+
+def undefined(reason: str) -> dict[str, Any]:
+    """A figure that has no value, and why."""
+    return {"value": None, "undefined": reason}
+
+
+def rounded(value: float) -> float:
+    """A float for JSON: six decimals are far below any interval, and −0.0 becomes 0.0."""
+    return round(float(value), DECIMALS) + 0.0
+
+
+def blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of the rows of a (rows, columns) matrix, each of at most about a million numbers."""
+    step = max(1, BLOCK // max(1, columns))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def bootstrap_weights(
+    labels: ArrayLike, groups: Sequence[Hashable | None] | None = None, replicates: int = 2000, seed: int = 0
+) -> NDArray[np.float32]:
+    """(r, n) float32: how often each of n texts was drawn into each of r resamples; whole numbers.
+
+    Whole groups are drawn with replacement, within three strata: groups of flagged texts only, of cleared texts only,
+    and mixed ones. Each resample has as many groups of a stratum as the data. A mixed group holds both classes, so every
+    resample has both classes whenever the data do. Without groups this is the bootstrap stratified by label: each
+    resample has exactly the data's number of flagged texts, and an interval is conditional on it.
+
+    Args:
+        labels: (n,) 1 = flagged, 0 = cleared.
+        groups: (n,) leakage group of each text; a text whose group is None is alone in its own.
+        replicates: r, at least 1.
+        seed: of the drawing.
+    """
+    truth = np.asarray(labels)
+    if truth.ndim != 1 or not np.isin(truth, (0, 1)).all():
+        raise ValueError("labels must be a row of 0 and 1")
+    if groups is not None and len(groups) != len(truth):
+        raise ValueError(f"{len(truth)} labels and {len(groups)} groups")
+    if replicates < 1:
+        raise ValueError(f"replicates must be at least 1, not {replicates}")
+    member = group_numbers(groups, len(truth))
+    count = int(member.max()) + 1 if member.size else 0
+    size = np.bincount(member, minlength=count)
+    flagged = np.bincount(member, weights=truth, minlength=count)
+    stratum = np.where(flagged == 0, 0, np.where(flagged == size, 1, 2))
+    random = np.random.default_rng(seed)
+    weights = np.zeros((replicates, len(truth)), dtype=np.float32)
+    for kind in range(3):
+        numbers = np.flatnonzero(stratum == kind)
+        if not numbers.size:
+            continue
+        place = np.full(count, -1)
+        place[numbers] = np.arange(numbers.size)
+        texts = np.flatnonzero(stratum[member] == kind)
+        for part in blocks(replicates, numbers.size):
+            rows = part.stop - part.start
+            drawn = random.integers(0, numbers.size, size=(rows, numbers.size))
+            drawn += np.arange(rows)[:, None] * numbers.size
+            times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(rows, numbers.size)
+            weights[part, texts] = times[:, place[member[texts]]]
+    return weights
+
+
+def group_numbers(groups: Sequence[Hashable | None] | None, n: int) -> NDArray[np.int64]:
+    """(n,) number of each text's group, in order of first appearance; a text without group has its own."""
+    if groups is None:
+        return np.arange(n)
+    seen: dict[Any, int] = {}
+    # A tuple is no group's own name, so a lone text cannot fall into another group.
+    return np.array(
+        [
+            seen.setdefault(("alone", row) if group is None else ("group", group), len(seen))
+            for row, group in enumerate(groups)
+        ],
+        dtype=np.int64,
+    )

@@ -1,0 +1,143 @@
+"""Scoring files of texts that nobody labelled: line by line, in constant memory, and continued after an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+from itertools import islice, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elicit.domains import UnlabelledDomain
+from elicit.errors import DomainError, ModelError, RunError
+from elicit.evaluation import Calibration
+from elicit.evaluation.score_files import score_lines
+from elicit.files import read_json
+from elicit.monitors import Monitor, Scores
+from elicit.progress import progress
+
+CHUNK = 512  # lines that are held in memory at once
+
+
+def calibration_of(folder: Path) -> Calibration | None:
+    """The calibration that was saved with a monitor, if there is one."""
+    file = folder / "calibration.json"
+    return Calibration.from_json(read_json(file)["calibration"]) if file.is_file() else None
+
+
+def score_file(
+    monitor: Monitor, texts: Path, out: Path, calibration: Calibration | None = None, key: str = "text"
+) -> int:
+    """Score a JSON-lines file; one line of output per line of input, in the same order.
+
+    A line that is no JSON object, or has no text, is *unscored* with the reason. What was scored before an interruption is kept
+    in `<out>.part` and continued; the name `out` appears only when everything is done.
+
+    Args:
+        monitor: scores the texts; it must have a question of its own.
+        texts: JSON lines with the text under `key`, and optionally "id".
+        out: where the scores go.
+        calibration: gives verdicts and confidences as well.
+        key: which field holds the text.
+
+    Returns:
+        number of texts that are unscored.
+
+    Raises:
+        ModelError: the monitor has no question.
+        RunError: a file cannot be read or written.
+    """
+    if monitor.question is None:
+        raise ModelError("this monitor has no question of its own; pass --question")
+    if texts.resolve() == out.resolve():
+        raise RunError(f"{out} is the input itself; name another --out")
+    part = out.with_name(out.name + ".part")
+    try:
+        total = _count_lines(texts)
+        done = _continued(part, texts)
+        with (
+            texts.open("rb") as lines,
+            part.open("a", encoding="utf-8") as sink,
+            progress(total, f"scoring {texts.name}") as step,
+        ):
+            step(done)
+            rows = enumerate(lines)
+            for _ in islice(rows, done):
+                pass
+            while chunk := list(islice(rows, CHUNK)):
+                scores = _score(monitor, [_Line.read(number, raw, key) for number, raw in chunk])
+                sink.writelines(line + "\n" for line in score_lines(scores, calibration))
+                sink.flush()
+                step(len(chunk))
+        os.replace(part, out)
+        with out.open(encoding="utf-8") as written:
+            unscored = sum('"unscored": ' in line for line in written)
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or out}: {error.strerror or error}; what is scored is kept in {part}, run the command again"
+        ) from error
+    return unscored
+
+
+class _Line:
+    """One line of the input: an id, and a text or the reason why there is none."""
+
+    def __init__(self, name: str, text: str, reason: str | None = None) -> None:
+        self.id, self.text, self.reason = name, text, reason
+
+    @classmethod
+    def read(cls, number: int, raw: bytes, key: str) -> _Line:
+        try:
+            held: Any = json.loads(raw.decode("utf-8", "replace"))
+        except ValueError:
+            return cls(str(number), "", f"line {number + 1} is no JSON")
+        if not isinstance(held, dict):
+            return cls(str(number), "", f"line {number + 1} is no JSON object with a field {key!r}")
+        name = str(held.get("id", number))
+        if not isinstance(held.get(key), str):
+            return cls(name, "", f"line {number + 1} has no text in its field {key!r}")
+        return cls(name, held[key])
+
+
+def _score(monitor: Monitor, lines: list[_Line]) -> Scores:
+    assert monitor.question is not None
+    readable = [row for row, line in enumerate(lines) if line.reason is None]
+    values = np.full(len(lines), np.nan)
+    reasons = [line.reason for line in lines]
+    if readable:
+        texts = UnlabelledDomain.from_texts([lines[row].text for row in readable], monitor.question)
+        scores = monitor.score(texts)
+        for row, value, reason in zip(readable, scores.values, scores.reasons, strict=True):
+            values[row], reasons[row] = value, reason
+    return Scores(tuple(line.id for line in lines), values, tuple(reasons))
+
+
+def _count_lines(path: Path) -> int:
+    if not path.is_file():
+        raise DomainError(f"there is no file {path}; name a JSON-lines file with one text per line")
+    with path.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+def _continued(part: Path, texts: Path) -> int:
+    """How many lines of an interrupted output fit the input; the rest of it is cut off."""
+    if not part.is_file():
+        return 0
+    kept, size = 0, 0
+    with part.open("rb") as written, texts.open("rb") as lines:
+        for number, (line, raw) in enumerate(zip_longest(written, lines)):
+            if line is None or raw is None or not line.endswith(b"\n") or not _same_id(line, number, raw):
+                break
+            kept, size = kept + 1, size + len(line)
+    with part.open("r+b") as written:
+        written.truncate(size)
+    return kept
+
+
+def _same_id(line: bytes, number: int, raw: bytes) -> bool:
+    try:
+        return bool(json.loads(line)["id"] == _Line.read(number, raw, "").id)
+    except (ValueError, KeyError, TypeError):
+        return False
