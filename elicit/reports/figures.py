@@ -1,0 +1,336 @@
+"""Figures as SVG: AUROC with intervals, gap recovered, and ROC curves.
+
+Colour says which labels a method used and so does the marker's shape, so that no figure needs colour to be read; hollow markers
+are references. Drawn on `Figure` objects without pyplot, so that importing or drawing changes no state of the caller's, and
+the same results give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from elicit.reports.rows import Measure, ReportRow, ReportTarget, Results, read_targets
+from elicit.reports.summary import figure as words
+from elicit.reports.summary import interval
+
+# Okabe and Ito's palette, which people with the common colour-vision deficiencies can tell apart.
+LABELS: Mapping[str, tuple[str, str, str]] = {
+    "none": ("#0072B2", "o", "no labels"),
+    "source": ("#D55E00", "s", "source labels"),
+    "target": ("#009E73", "D", "target labels"),
+    "unknown": ("#666666", "X", "labels not recorded"),
+}
+HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A6A00")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+INK, MUTED, FAINT = "#1d2433", "#5b6475", "#d9dde5"
+WIDTH, ROW, PANELS = 7.6, 0.29, 3
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "elicit",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of a report.
+
+    Attributes:
+        name: of its file, without the ending.
+        kind: "auroc", "gap" or "roc".
+        target: the target that it is about, or None for all of them.
+        alt: what it shows, for people who do not see it.
+        svg: the figure itself, an `<svg>` element.
+    """
+
+    name: str
+    kind: str
+    target: str | None
+    alt: str
+    svg: str
+
+
+def draw_figures(results: Results) -> list[Drawing]:
+    """Every figure that the results have something for."""
+    targets = read_targets(results)
+    drawings = []
+    for at, target in enumerate(targets, start=1):
+        if any(row.measure("auroc").value is not None for row in target.rows):
+            name = f"auroc-{at:02d}-{_file_name(target.name)}"
+            drawings.append(Drawing(name, "auroc", target.name, _auroc_alt(target), auroc_figure(target)))
+    recovered = [target for target in targets if _recovered(target)]
+    if recovered:
+        alt = " ".join(_gap_alt(target) for target in recovered)
+        drawings.append(Drawing("gap-recovered", "gap", None, alt, gap_figure(recovered)))
+    curved = [target for target in targets if any(row.curve for row in target.rows)]
+    if curved:
+        names = ", ".join(target.name for target in curved)
+        alt = f"ROC curves, one panel per target: {names}. The AUROC of each curve is in the tables."
+        drawings.append(Drawing("roc", "roc", None, alt, roc_figure(curved)))
+    return drawings
+
+
+def write_figures(results: Results, folder: Path) -> list[Path]:
+    """Write every figure as an SVG file into `folder`, which is made if it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for drawing in draw_figures(results):
+        path = folder / f"{drawing.name}.svg"
+        path.write_text(drawing.svg, encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def auroc_figure(target: ReportTarget) -> str:
+    """Forest plot of one target: AUROC and interval of every method, with chance and transfer as vertical lines."""
+
+    def draw() -> Any:
+        rows = target.rows
+        lows = [measure.low if measure.low is not None else measure.value for measure in _measures(rows, "auroc")]
+        start = math.floor(20 * min(0.45, *(low for low in lows if low is not None), 0.45)) / 20
+        figure, (axes,) = _forest([len(rows)])
+        transfer = target.row("transfer")
+        level = transfer.measure("auroc").value if transfer else None
+        axes.set_xlim(max(0.0, start), 1.0)
+        _reference(axes, 0.5, "chance", "left")
+        if level is not None:
+            _reference(axes, level, "transfer", "left", LABELS["source"][0])
+        _rows(axes, rows, "auroc", words)
+        axes.set_xlabel("AUROC on held-out labels, with its interval")
+        _legend(figure, rows)
+        return figure
+
+    return _svg(draw)
+
+
+def gap_figure(targets: Sequence[ReportTarget]) -> str:
+    """Gap recovered by transfer and the label-free methods: one panel per target, 0 = untrained, 100 % = target labels."""
+
+    def draw() -> Any:
+        held = [_recovered(target) for target in targets]
+        ends = [end for rows in held for measure in _measures(rows, "gap_recovered") for end in _ends(measure)]
+        # A nearly empty gap makes quotients of any size: the axis stops, arrows say so, and the numbers stay on the right.
+        limits = max(-1.0, min(-0.1, *ends) - 0.05), min(2.0, max(1.1, *ends) + 0.05)
+        figure, panels = _forest([len(rows) for rows in held])
+        for target, rows, axes in zip(targets, held, panels, strict=True):
+            axes.set_xlim(*limits)
+            _reference(axes, 0.0, "untrained", "left")
+            _reference(axes, 1.0, "target labels", "left", LABELS["target"][0])
+            _rows(axes, rows, "gap_recovered", lambda measure: f"{measure.value:.0%}{interval(measure, percent=True)}")
+            axes.set_title(target.name, loc="left", fontsize=10, fontweight="bold", pad=20, parse_math=False)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        panels[-1].set_xlabel("share of the gap between untrained and trained on target labels")
+        _legend(figure, [row for rows in held for row in rows])
+        return figure
+
+    return _svg(draw)
+
+
+def roc_figure(targets: Sequence[ReportTarget]) -> str:
+    """ROC curves: one panel per target, one line style per method, the same in every panel."""
+
+    def draw() -> Any:
+        methods = list(dict.fromkeys(row.method for target in targets for row in target.rows if row.curve))
+        styles = _line_styles(methods)
+        columns = min(PANELS, len(targets))
+        lines = math.ceil(len(targets) / columns)
+        legend_lines = math.ceil(len(methods) / 4)
+        side, legend = 2.9, 0.35 + 0.21 * legend_lines
+        height = lines * (side + 0.45) + legend + 0.3
+        figure = Figure(figsize=(max(WIDTH, columns * (side + 0.35) + 0.4), height), layout="none")
+        grid = figure.add_gridspec(lines, columns, left=0.08, right=0.985, top=1 - 0.35 / height)
+        grid.update(bottom=(legend + 0.6) / height, wspace=0.28, hspace=0.42)
+        for at, target in enumerate(targets):
+            axes = figure.add_subplot(grid[at // columns, at % columns])
+            axes.set_box_aspect(1)
+            axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
+            axes.axvline(0.05, color=FAINT, linewidth=1)
+            for row in target.rows:
+                if row.curve:
+                    axes.plot(*row.curve, **styles[row.method], alpha=0.95)
+            axes.set_xlim(-0.01, 1.01)
+            axes.set_ylim(-0.01, 1.01)
+            axes.set_title(target.name, loc="left", fontsize=10, fontweight="bold", parse_math=False)
+            axes.set_xlabel("false positive rate")
+            if at % columns == 0:
+                axes.set_ylabel("true positive rate")
+        handles = [Line2D([], [], **styles[method]) for method in methods]
+        key = figure.legend(handles, methods, loc="lower center", ncols=4, frameon=False, fontsize=9, handlelength=3)
+        for text in key.get_texts():
+            text.set_parse_math(False)
+        return figure
+
+    return _svg(draw)
+
+
+def _forest(counts: Sequence[int]) -> tuple[Any, list[Any]]:
+    """A figure with one panel of so many rows each, stacked; margins are in inches, so that rows keep their height."""
+    top, between, bottom = 0.75, 0.75, 0.55
+    height = top + sum(ROW * count for count in counts) + between * (len(counts) - 1) + bottom
+    figure = Figure(figsize=(WIDTH, height), layout="none")
+    panels, edge = [], height - top
+    for count in counts:
+        size = ROW * count
+        panels.append(figure.add_axes((0.235, (edge - size) / height, 0.515, size / height)))
+        edge -= size + between
+    return figure, panels
+
+
+def _rows(axes: Any, rows: Sequence[ReportRow], name: str, say: Callable[[Measure], str]) -> None:
+    left, right = axes.get_xlim()
+    places = list(range(len(rows)))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(places, [_fit(row.method) for row in rows], parse_math=False)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    for place, row in zip(places, rows, strict=True):
+        if place and row.role != rows[place - 1].role:
+            axes.axhline(place - 0.5, color=FAINT, linewidth=0.8, zorder=0)
+        measure = row.measure(name)
+        note = "failed" if row.error else "undefined"
+        said = say(measure) if measure.value is not None else note
+        colour = INK if measure.value is not None else MUTED
+        axes.annotate(said, (1.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=colour)
+        if measure.value is None:
+            continue
+        colour, marker, _ = LABELS.get(row.labels_used, LABELS["unknown"])
+        if measure.low is not None and measure.high is not None:
+            low, high = max(measure.low, left), min(measure.high, right)
+            if low < high:
+                axes.plot([low, high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
+        outside = "<" if measure.value < left else ">" if measure.value > right else ""
+        axes.plot(
+            min(max(measure.value, left), right),
+            place,
+            marker=outside or marker,
+            markersize=7 if marker != "D" else 6.2,
+            markerfacecolor=colour if row.label_free else "white",
+            markeredgecolor=colour,
+            markeredgewidth=1.6,
+            clip_on=False,
+            zorder=3,
+        )
+
+
+def _reference(axes: Any, value: float, name: str, side: str, colour: str = MUTED) -> None:
+    left, right = axes.get_xlim()
+    if left <= value <= right:
+        axes.axvline(value, color=colour, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
+        place = (value, 1.0)
+        axes.annotate(
+            name,
+            place,
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8.5,
+            color=colour,
+        )
+
+
+def _legend(figure: Any, rows: Sequence[ReportRow]) -> None:
+    handles = []
+    for labels, (colour, marker, named) in LABELS.items():
+        if any(row.labels_used == labels for row in rows):
+            handles.append(_handle(marker, colour, colour, named))
+    if any(row.label_free for row in rows):
+        handles.append(_handle("o", MUTED, MUTED, "filled: label-free"))
+    if not all(row.label_free for row in rows):
+        handles.append(_handle("o", MUTED, "white", "hollow: reference"))
+    place = (0.01, 1 - 0.06 / figure.get_figheight())
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=place,
+        ncols=len(handles),
+        frameon=False,
+        fontsize=9,
+        handletextpad=0.3,
+        columnspacing=1.3,
+        borderpad=0,
+    )
+
+
+def _handle(marker: str, edge: str, face: str, label: str) -> Any:
+    return Line2D(
+        [], [], linestyle="", marker=marker, markersize=6.5, markeredgecolor=edge, markerfacecolor=face, label=label
+    )
+
+
+def _line_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    styles: dict[str, dict[str, Any]] = {
+        "untrained": {"color": "#8a8f99", "linewidth": 1.8, "linestyle": "-"},
+        "transfer": {"color": "#111111", "linewidth": 2.2, "linestyle": "-"},
+    }
+    others = [method for method in methods if method not in styles]
+    for at, method in enumerate(others):
+        dash = DASHES[(at // len(HUES)) % len(DASHES)]
+        styles[method] = {"color": HUES[at % len(HUES)], "linewidth": 1.5, "linestyle": dash}
+    return styles
+
+
+def _recovered(target: ReportTarget) -> list[ReportRow]:
+    rows = [row for row in target.rows if row.label_free or row.role == "transfer"]
+    return rows if any(row.measure("gap_recovered").value is not None for row in rows) else []
+
+
+def _measures(rows: Sequence[ReportRow], name: str) -> list[Measure]:
+    return [measure for row in rows if (measure := row.measure(name)).value is not None]
+
+
+def _ends(measure: Measure) -> list[float]:
+    return [end for end in (measure.low, measure.value, measure.high) if end is not None]
+
+
+def _auroc_alt(target: ReportTarget) -> str:
+    figures = "; ".join(f"{row.method} {words(row.measure('auroc'))}" for row in target.rows)
+    return f"AUROC with intervals on {target.name}: {figures}."
+
+
+def _gap_alt(target: ReportTarget) -> str:
+    held = [(row.method, row.measure("gap_recovered")) for row in _recovered(target)]
+    said = [
+        f"{method} {'undefined' if gap.value is None else f'{gap.value:.0%}{interval(gap, percent=True)}'}"
+        for method, gap in held
+    ]
+    return f"Gap recovered on {target.name}: {'; '.join(said)}."
+
+
+def _fit(name: str, length: int = 20) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _file_name(name: str) -> str:
+    kept = "".join(character if character.isascii() and character.isalnum() else "-" for character in name)
+    return kept.strip("-")[:60] or "target"
+
+
+def _svg(draw: Callable[[], Any]) -> str:
+    # The default style first: a user's matplotlibrc must not change a report.
+    with matplotlib.style.context(["default", STYLE]):
+        held = io.StringIO()
+        draw().savefig(held, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = held.getvalue()
+    return text[text.index("<svg") :]

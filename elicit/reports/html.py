@@ -1,0 +1,307 @@
+"""One HTML page of a run: self-contained, so that it can be mailed, archived and opened years later.
+
+Names, questions, reasons and warnings come from data and are escaped. The page's policy forbids everything from outside and
+runs only the one script whose hash it names, so that nothing which slips in as markup can act.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from elicit.reports.figures import draw_figures
+from elicit.reports.rows import (
+    Measure,
+    ReportRow,
+    ReportTarget,
+    Results,
+    mappings,
+    question_text,
+    read_targets,
+    texts,
+)
+from elicit.reports.summary import overview, target_words
+
+LABELS = {"none": "no labels", "source": "source labels", "target": "target labels"}
+DETAILS = (
+    ("average_precision", "Average precision"),
+    ("accuracy", "Accuracy"),
+    ("f1", "F1"),
+    ("kappa", "Cohen’s κ"),
+    ("tpr_at_1_fpr", "TPR at 1 % FPR"),
+    ("ece", "ECE"),
+    ("brier", "Brier"),
+)
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: the figure, or a word.
+        small: what stands beside it in small type: the interval, or the reason why there is no figure.
+        sort: what the column sorts by; empty sorts last in either direction.
+        kind: "number", "undefined" or "text".
+        title: explanation on hover, for details that the page also says elsewhere.
+    """
+
+    text: str
+    small: str = ""
+    sort: str = ""
+    kind: str = "number"
+    title: str = ""
+
+
+def write_report(results: Results, path: Path) -> Path:
+    """Write the page to `path`: whole or not at all.
+
+    Args:
+        results: what `results.json` holds.
+        path: the HTML file; its folder must exist.
+    """
+    page = render_report(results)
+    held = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        held.write_text(page, encoding="utf-8")
+        os.replace(held, path)
+    finally:
+        held.unlink(missing_ok=True)
+    return path
+
+
+def render_report(results: Results) -> str:
+    """The page as text."""
+    script, style = _packaged("report.js"), _packaged("report.css")
+    environment = Environment(
+        loader=PackageLoader("elicit.reports", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    targets = read_targets(results)
+    drawings = draw_figures(results)
+    svgs = {drawing.name: Markup(_inline(drawing.svg, drawing.name)) for drawing in drawings}
+    return environment.get_template("report.html.j2").render(
+        title=str(results.get("model") or "unnamed model"),
+        policy=_policy(script, style),
+        script=Markup(script),
+        style=Markup(style),
+        facts=_facts(results, targets),
+        overview=overview(results),
+        targets=[_target(target, at) for at, target in enumerate(targets, start=1)],
+        drawings=drawings,
+        svgs=svgs,
+        accounting=_accounting(targets),
+        sources=[_domain(held) for held in mappings(results.get("sources"))],
+        held_out=[_domain(target.held) | {"name": target.name, "labelled": target.labelled} for target in targets],
+        warnings=_warnings(results, targets),
+        environment=_environment(results),
+        command=str(results.get("command") or ""),
+        details=[title for _, title in DETAILS],
+    )
+
+
+def _target(target: ReportTarget, at: int) -> dict[str, Any]:
+    return {
+        "id": f"target-{at}",
+        "name": target.name,
+        "question": target.question,
+        "size": target.size,
+        "labelled": target.labelled,
+        "sensitive": target.held.get("sensitive") is True,
+        "words": target_words(target),
+        "rows": [_row(row) for row in target.rows],
+    }
+
+
+def _row(row: ReportRow) -> dict[str, Any]:
+    return {
+        "method": row.method,
+        "description": row.description,
+        "error": row.error,
+        "group": row.role,
+        "label_free": row.label_free,
+        "labels": row.labels_used,
+        "labels_said": LABELS.get(row.labels_used, "not recorded"),
+        "main": [
+            _cell(row.measure("auroc")),
+            _cell(row.measure("tpr_at_5_fpr"), title=_achieved(row, "tpr_at_5_fpr")),
+            _cell(row.measure("balanced_accuracy")),
+            _cell(row.measure("gap_recovered"), percent=True),
+            _versus(row),
+            _coverage(row),
+        ],
+        "more": [
+            *(_cell(row.measure(name), title=_achieved(row, name)) for name, _ in DETAILS),
+            _plain(row.held.get("threshold"), "{:.4g}", _calibration(row)),
+            _plain(row.n, "{:.0f}"),
+            _plain(row.held.get("seconds"), "{:,.1f}"),
+            _plain(row.held.get("tokens"), "{:,.0f}"),
+        ],
+        "reading": row.reading,
+    }
+
+
+def _cell(measure: Measure, percent: bool = False, title: str = "", signed: bool = False) -> Cell:
+    if measure.value is None:
+        return Cell("undefined", measure.undefined, kind="undefined")
+    form = "{:.0%}" if percent else "{:+.3f}" if signed else "{:.3f}"
+    small = ""
+    if measure.low is not None and measure.high is not None:
+        small = f"[{form.format(measure.low)}, {form.format(measure.high)}]"
+    return Cell(form.format(measure.value), small, repr(measure.value), title=_joined(title, measure.warning))
+
+
+def _versus(row: ReportRow) -> Cell:
+    if row.method == "transfer":
+        return Cell(DASH, kind="text")
+    return _cell(row.measure("versus_transfer"), signed=True)
+
+
+def _coverage(row: ReportRow) -> Cell:
+    if row.coverage is None:
+        return Cell(DASH, kind="text")
+    # Rounded down, so that 99.96 % never reads as complete.
+    said = "100%" if row.coverage >= 1 else f"{int(row.coverage * 1000 + 1e-9) / 10:.1f}%"
+    reasons = ", ".join(f"{count} × {reason}" for reason, count in row.unscored.items())
+    return Cell(said, reasons, repr(row.coverage))
+
+
+def _plain(held: Any, form: str, small: str = "") -> Cell:
+    if isinstance(held, bool) or not isinstance(held, int | float):
+        return Cell(DASH, small, kind="text")
+    return Cell(form.format(held), small, repr(float(held)))
+
+
+def _calibration(row: ReportRow) -> str:
+    held = row.held.get("calibration")
+    return str(held.get("kind", "") if isinstance(held, Mapping) else held or "")
+
+
+def _achieved(row: ReportRow, name: str) -> str:
+    held = row.held.get(name)
+    achieved = held.get("achieved_fpr") if isinstance(held, Mapping) else None
+    return f"achieved false positive rate {achieved:.3f}" if isinstance(achieved, int | float) else ""
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def _accounting(targets: list[ReportTarget]) -> list[dict[str, str]]:
+    """Which method saw which labels: one line per method, as the run recorded it."""
+    held: dict[str, dict[str, str]] = {}
+    for target in targets:
+        for row in target.rows:
+            if row.role == "label-free" and row.labels_used == "source":
+                saw = "no labels of the target; it starts from a monitor trained on source labels"
+            else:
+                saw = {
+                    "none": "no labels at all",
+                    "source": "labels of the sources, none of the target",
+                    "target": "labels of the target’s training split",
+                }.get(row.labels_used, "not recorded")
+            kind = "label-free method" if row.label_free else "reference"
+            line = {"method": row.method, "description": row.description, "kind": kind, "saw": saw}
+            # A method may have started differently on another target: then both are shown.
+            held.setdefault(f"{row.method}\n{saw}", line | {"labels": row.labels_used})
+    return list(held.values())
+
+
+def _domain(held: Mapping[str, Any]) -> dict[str, Any]:
+    parts = [(name, held.get(name)) for name in ("train", "calibration", "test")]
+    splits = " / ".join(f"{size}" for _, size in parts) if any(size is not None for _, size in parts) else ""
+    share = held.get("flagged_share")
+    return {
+        "name": str(held.get("name", "")),
+        "question": question_text(held.get("question")),
+        "rows": str(held.get("rows", "") if held.get("rows") is not None else ""),
+        "splits": splits,
+        "flagged": f"{share:.1%}" if isinstance(share, int | float) and not isinstance(share, bool) else DASH,
+        "licence": str(held.get("licence") or "not recorded"),
+        "sensitive": held.get("sensitive") is True,
+    }
+
+
+def _warnings(results: Results, targets: list[ReportTarget]) -> list[tuple[str, str]]:
+    """(where, what) of every warning: of the run, of a method, or of one of its figures; each once."""
+    found = [("run", warning) for warning in texts(results.get("warnings"))]
+    for target in targets:
+        for row in target.rows:
+            where = f"{target.name}, {row.method}"
+            if row.error:
+                found.append((where, f"failed: {row.error}"))
+            found += [(where, warning) for warning in row.warnings]
+            for name in ("auroc", "gap_recovered", "versus_transfer"):
+                if row.measure(name).warning:
+                    found.append((where, f"{name}: {row.measure(name).warning}"))
+        # The same for every method of a target, as it is about its texts.
+        rates = {row.measure(name).warning for row in target.rows for name in ("tpr_at_1_fpr", "tpr_at_5_fpr")}
+        found += [(target.name, warning) for warning in sorted(rates) if warning]
+    return list(dict.fromkeys(found))
+
+
+def _facts(results: Results, targets: list[ReportTarget]) -> list[tuple[str, str]]:
+    sources = ", ".join(str(held.get("name", "")) for held in mappings(results.get("sources")))
+    facts = [
+        ("Model", str(results.get("model") or "not recorded")),
+        ("Sources", sources or "none"),
+        ("Targets", ", ".join(target.name for target in targets) or "none"),
+        ("Created", str(results.get("created") or "not recorded")),
+    ]
+    return facts
+
+
+def _environment(results: Results) -> list[tuple[str, str]]:
+    held = results.get("versions")
+    lines = [(str(name), str(version)) for name, version in held.items()] if isinstance(held, Mapping) else []
+    for name in ("seed", "seconds", "schema"):
+        if results.get(name) is not None:
+            value = results[name]
+            lines.append((name, f"{value:,.1f}" if isinstance(value, float) else str(value)))
+    return lines
+
+
+def _inline(svg: str, prefix: str) -> str:
+    """An SVG that shares a page with others: its ids get a prefix of their own, and its style sheet goes to the page's."""
+    svg = re.sub(r"<style\b.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
+    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
+    # The figure's own element carries the description; the drawing's parts would only be noise.
+    return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+
+
+def _policy(script: str, style: str) -> str:
+    # Style attributes stay allowed because matplotlib writes them; with nothing loadable they cannot send anything anywhere.
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{_hash(script)}'",
+            f"style-src-elem '{_hash(style)}'",
+            "style-src-attr 'unsafe-inline'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _packaged(name: str) -> str:
+    return files("elicit.reports").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,204 @@
+"""A run in plain words: short sentences that say no more than the intervals allow.
+
+"Better" and "worse" are said only where the run's own paired comparison with transfer says so. Where there is no paired
+comparison (keyword baselines against other methods), the sentences say whether the intervals overlap and leave it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from elicit.reports.rows import Measure, ReportRow, ReportTarget, Results, read_targets
+
+
+def plain_words(results: Results) -> list[str]:
+    """Sentences about a whole run: first across targets, then one target after another."""
+    sentences = overview(results)
+    for target in read_targets(results):
+        sentences += [f"{target.name}: {sentence}" for sentence in target_words(target)]
+    return sentences
+
+
+def overview(results: Results) -> list[str]:
+    """What held across targets, counted; one sentence per label-free method. Empty for fewer than two labelled targets."""
+    targets = [target for target in read_targets(results) if target.labelled]
+    if len(targets) < 2:
+        return []
+    rows = [row for target in targets for row in target.rows]
+    sentences = []
+    for method in dict.fromkeys(row.method for row in rows if row.label_free):
+        own = [row for row in rows if row.method == method]
+        counts = [
+            (sum(row.reading == "better" for row in own), "better than transfer on {}"),
+            (sum(row.reading == "no clear difference" for row in own), "no clear difference on {}"),
+            (sum(row.reading == "worse" for row in own), "worse than transfer on {}"),
+            (sum(row.reading is None for row in own), "not compared on {}"),
+        ]
+        said = ", ".join(words.format(count) for count, words in counts if count)
+        sentences.append(f"{method}: {said} of {len(targets)} labelled targets.")
+    return sentences
+
+
+def target_words(target: ReportTarget) -> list[str]:
+    """Sentences about one target, which they do not name."""
+    if not target.rows:
+        return ["no method has been measured yet."]
+    sentences = _failures(target.rows)
+    if not target.labelled:
+        sentences.append("it has no labels, so no agreement is measured; scores exist, figures about them do not.")
+        return sentences + _unscored(target.rows)
+    return [
+        *_transfer(target),
+        *_gap(target),
+        *_against_transfer(target),
+        *_keywords(target),
+        *_undefined(target),
+        *_unscored(target.rows),
+        *sentences,
+    ]
+
+
+def _transfer(target: ReportTarget) -> list[str]:
+    transfer = target.row("transfer")
+    if transfer is None:
+        return ["there is no transfer monitor, so nothing is compared with transfer."]
+    if transfer.measure("auroc").value is None:
+        return []  # said among the undefined figures
+    sentences = []
+    for method, named in (
+        ("untrained", "the untrained model"),
+        ("keyword-source", "the keyword baseline trained on the same source labels"),
+        ("keyword-target", "the keyword baseline trained on the target's labels"),
+    ):
+        other = target.row(method)
+        if other is None or other.measure("auroc").value is None:
+            continue
+        figures = f"AUROC {figure(transfer.measure('auroc'))} against {figure(other.measure('auroc'))}"
+        sentences.append(f"transfer {_compare(transfer, other)} {named}: {figures}.")
+    return sentences or [f"transfer reaches AUROC {figure(transfer.measure('auroc'))}."]
+
+
+def _compare(transfer: ReportRow, other: ReportRow) -> str:
+    """How transfer stands to another row, by the paired comparison if the run has one."""
+    if other.reading is not None:
+        return {
+            "worse": "is better than",
+            "better": "is worse than",
+            "no clear difference": "shows no clear difference from",
+        }[other.reading]
+    mine, theirs = transfer.measure("auroc"), other.measure("auroc")
+    if overlap(mine, theirs) or mine.value is None or theirs.value is None:
+        return "has an interval that overlaps that of"
+    return "is above" if mine.value > theirs.value else "is below"
+
+
+def _gap(target: ReportTarget) -> list[str]:
+    sentences = []
+    for row in target.rows:
+        gap = row.measure("gap_recovered")
+        if not row.label_free or gap.value is None:
+            continue
+        said = f"{gap.value:.0%}{interval(gap, percent=True)}"
+        if gap.high is not None and gap.high < 0:
+            sentences.append(f"{row.method} fell below the untrained model: it recovered {said} of the gap.")
+        elif gap.low is not None and gap.low <= 0:
+            sentences.append(f"{row.method} recovered {said} of the gap: an interval that holds 0, so perhaps nothing.")
+        else:
+            sentences.append(f"{row.method} recovered {said} of the gap to training on the target's labels.")
+    return sentences
+
+
+def _against_transfer(target: ReportTarget) -> list[str]:
+    compared = [row for row in target.rows if row.label_free and not row.error]
+    sentences = []
+    for reading, opening in (
+        ("worse", "Worse than transfer"),
+        ("better", "Better than transfer"),
+        ("no clear difference", "No clear difference from transfer"),
+    ):
+        held = [row for row in compared if row.reading == reading]
+        if held:
+            sentences.append(f"{opening}: {_listed(_difference(row) for row in held)}.")
+    return sentences
+
+
+def _difference(row: ReportRow) -> str:
+    against = row.measure("versus_transfer")
+    if against.value is None:
+        return row.method
+    between = f" [{against.low:+.3f}, {against.high:+.3f}]" if against.has_interval else ""
+    return f"{row.method} ({against.value:+.3f}{between})"
+
+
+def _keywords(target: ReportTarget) -> list[str]:
+    sentences = []
+    for keyword in (row for row in target.rows if row.keyword):
+        bar = keyword.measure("auroc")
+        if bar.value is None:
+            continue
+        others = [row for row in target.rows if not row.keyword and row.measure("auroc").value is not None]
+        below = [row.method for row in others if (row.measure("auroc").value or 0.0) <= bar.value]
+        unclear = [row.method for row in others if row.method not in below and overlap(row.measure("auroc"), bar)]
+        if below:
+            sentences.append(f"Not above {keyword.method} (AUROC {figure(bar)}): {_listed(below)}.")
+        if unclear:
+            sentences.append(f"Above {keyword.method}, but with overlapping intervals: {_listed(unclear)}.")
+        if others and not below and not unclear:
+            sentences.append(f"Every other monitor is above {keyword.method} (AUROC {figure(bar)}).")
+    return sentences
+
+
+def _undefined(target: ReportTarget) -> list[str]:
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in target.rows:
+        if row.error:
+            continue
+        auroc, gap = row.measure("auroc"), row.measure("gap_recovered")
+        if auroc.value is None:
+            reasons.setdefault(("AUROC", auroc.undefined), []).append(row.method)
+        elif row.label_free and gap.value is None:
+            reasons.setdefault(("Gap recovered", gap.undefined), []).append(row.method)
+    return [f"{name} is undefined for {_listed(who)}: {why}." for (name, why), who in reasons.items()]
+
+
+def _unscored(rows: Iterable[ReportRow]) -> list[str]:
+    sentences = []
+    for row in rows:
+        texts = sum(row.unscored.values())
+        if texts:
+            noun = "text" if texts == 1 else "texts"
+            reasons = _listed(f"{reason} ({count})" for reason, count in row.unscored.items())
+            worst = row.measure("worst_case_auroc")
+            if worst.value is not None:
+                reasons += f"; if every one of them hid a mistake, its AUROC would be {figure(worst)}"
+            sentences.append(f"{row.method} left {texts} {noun} unscored: {reasons}.")
+        elif row.coverage is not None and row.coverage < 1:
+            sentences.append(f"{row.method} scored only {row.coverage:.1%} of the texts.")
+    return sentences
+
+
+def _failures(rows: Iterable[ReportRow]) -> list[str]:
+    return [f"{row.method} failed: {row.error.rstrip('.')}." for row in rows if row.error]
+
+
+def figure(measure: Measure) -> str:
+    """A figure with its interval, as in `0.812 [0.771, 0.848]`."""
+    return "undefined" if measure.value is None else f"{measure.value:.3f}{interval(measure)}"
+
+
+def interval(measure: Measure, percent: bool = False) -> str:
+    """` [low, high]`, or nothing where there is no interval."""
+    if measure.low is None or measure.high is None:
+        return ""
+    return f" [{measure.low:.0%}, {measure.high:.0%}]" if percent else f" [{measure.low:.3f}, {measure.high:.3f}]"
+
+
+def overlap(one: Measure, other: Measure) -> bool:
+    """Whether two intervals share a point; figures without an interval are treated as unsure."""
+    if one.low is None or one.high is None or other.low is None or other.high is None:
+        return True
+    return one.low <= other.high and other.low <= one.high
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(items)
