@@ -1,7 +1,20 @@
 """Agreement with held-out labels: metrics, bootstrap intervals, calibration without labels, gap recovered."""
 
-from elicit.evaluation.agreement import evaluate_target
+from elicit.evaluation.agreement import METRICS, agreement, difference, evaluate_target, gap_recovered
+from elicit.evaluation.bootstrap import Resampled, bootstrap_weights
 from elicit.evaluation.calibration import Calibration, fit_calibration
 from elicit.evaluation.evaluate import Evaluation, evaluate
 
-__all__ = ["Calibration", "Evaluation", "evaluate", "evaluate_target", "fit_calibration"]
+__all__ = [
+    "METRICS",
+    "Calibration",
+    "Evaluation",
+    "Resampled",
+    "agreement",
+    "bootstrap_weights",
+    "difference",
+    "evaluate",
+    "evaluate_target",
+    "fit_calibration",
+    "gap_recovered",
+]

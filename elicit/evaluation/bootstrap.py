@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+REPLICATES = 2000
 CONFIDENCE = 0.95
 DECIMALS = 6
 BLOCK = 2**20  # numbers in one block of replicates: bounds the memory of large test sets
@@ -77,7 +78,7 @@ def blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def bootstrap_weights(
-    labels: ArrayLike, groups: Sequence[Hashable | None] | None = None, replicates: int = 2000, seed: int = 0
+    labels: ArrayLike, groups: Sequence[Hashable | None] | None = None, replicates: int = REPLICATES, seed: int = 0
 ) -> NDArray[np.float32]:
     """(r, n) float32: how often each of n texts was drawn into each of r resamples; whole numbers.
 

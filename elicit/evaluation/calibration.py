@@ -21,6 +21,7 @@ FEWEST_FOR_MIXTURE = 8
 FEWEST_IN_COMPONENT = 2  # one far outlier is not a class
 SMALLEST_SHARE = 0.02
 SMALLEST_DEVIATION = 0.05  # of a component, in standard deviations of all scores: ties must not give an infinite slope
+ROUNDING = 1e-12  # scores that differ by less, relative to their size, are equal but for rounding
 STEPS = 500
 START_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 LOGISTIC_IQR = 2 * float(np.log(3))  # interquartile range of the standard logistic distribution
@@ -90,24 +91,26 @@ def fit_calibration(values: ArrayLike) -> Calibration:
     scores = np.sort(scores[np.isfinite(scores)])  # sorted: sums then do not depend on the order of the texts
     if not scores.size:
         return Calibration(1.0, 0.0, 0.0, "median")
+    low, high = float(scores[(scores.size - 1) // 2]), float(scores[scores.size // 2])
+    median = low if low == high else low / 2 + high / 2  # exact when tied: no text lies above its own score
     if scores[0] == scores[-1]:
-        return _calibration(1.0, float(scores[0]), "median")
+        return _calibration(1.0, median, "median")
     # Scaled before it is centred, so that no difference of huge scores overflows.
     peak = float(np.abs(scores).max())
     scaled = scores / peak
     centre, spread = float(scaled.mean()), float(scaled.std())
+    if spread < ROUNDING:
+        return _calibration(1.0, median, "median")
     unit = spread * peak
     if scores.size >= FEWEST_FOR_MIXTURE:
         found = _fit_mixture((scaled - centre) / spread)
         if found is not None:
             slope, threshold = found
             return _calibration(_over(slope, unit), (centre + spread * threshold) * peak, "mixture")
-    low, high = float(scores[(scores.size - 1) // 2]), float(scores[scores.size // 2])
-    threshold = low if low == high else low / 2 + high / 2  # exact when tied: no text lies above its own score
     quartiles = np.quantile(scaled, [0.25, 0.75])
     iqr = float(quartiles[1] - quartiles[0])
     slope = LOGISTIC_IQR * spread / iqr if iqr > 0 else np.pi / np.sqrt(3)
-    return _calibration(_over(float(slope), unit), threshold, "median")
+    return _calibration(_over(float(slope), unit), median, "median")
 
 
 def _over(slope: float, unit: float) -> float:

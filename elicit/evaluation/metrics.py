@@ -210,4 +210,6 @@ def _steps(cumulative: Floats) -> Floats:
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
     """part / whole, NaN where whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole != 0)
+    quotient = np.full(np.shape(whole), np.nan)
+    np.divide(part, whole, out=quotient, where=whole != 0)
+    return quotient
