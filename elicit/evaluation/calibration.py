@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logsumexp
+from scipy.special import expit
 
 FEWEST_FOR_MIXTURE = 8
 FEWEST_IN_COMPONENT = 2  # one far outlier is not a class
@@ -140,14 +140,15 @@ def _fit_mixture(z: NDArray[np.float64]) -> tuple[float, float] | None:
     previous = np.full(len(posterior), -np.inf)
     for _ in range(STEPS):
         share, means, variance = _maximise(z, posterior)
-        # (s, 2, m): log of prior × density of each component, without the constant.
-        joint = (
-            np.log(np.stack([1 - share, share], axis=1))[:, :, None]
-            - (z - means[:, :, None]) ** 2 / (2 * variance[:, None, None])
-            - 0.5 * np.log(variance)[:, None, None]
+        # (s, m): log of prior × density of each component, without the constant.
+        below, above = (
+            np.log(prior)[:, None]
+            - (z - mean[:, None]) ** 2 / (2 * variance[:, None])
+            - 0.5 * np.log(variance)[:, None]
+            for prior, mean in ((1 - share, means[:, 0]), (share, means[:, 1]))
         )
-        total = np.asarray(logsumexp(joint, axis=1))
-        posterior = np.exp(joint[:, 1] - total)
+        total = np.logaddexp(below, above)
+        posterior = np.exp(above - total)
         likelihood = total.sum(axis=1)
         if np.all(likelihood - previous < 1e-9 * m):
             break
