@@ -37,12 +37,12 @@ def keyword_target(given: Ingredients) -> Monitor:
 @reference("probe-source", "source", "logistic regression on hidden states, sources' labels")
 def probe_source(given: Ingredients) -> Monitor:
     share = max(8, PROBE_TEXTS // len(given.sources))
-    return _probe(given.start, [source.require_labels().balanced_sample(share) for source in given.sources], given.seed)
+    return _probe(given.start, [source.require_labels().balanced_sample(share) for source in given.sources])
 
 
 @reference("probe-target", "target", "logistic regression on hidden states, target's labels")
 def probe_target(given: Ingredients) -> Monitor:
-    return _probe(given.start, [_labelled(given).sample(PROBE_TEXTS)], given.seed)
+    return _probe(given.start, [_labelled(given).sample(PROBE_TEXTS)])
 
 
 @reference("verdict-target", "target", "the model fine-tuned on the target's labels: the ceiling")
@@ -68,5 +68,5 @@ def _keyword(domains: Sequence[Domain]) -> KeywordMonitor:
     return KeywordMonitor.fit([text for text, _ in rows], [label for _, label in rows], domains[0].question)
 
 
-def _probe(start: VerdictMonitor, domains: Sequence[Domain], seed: int) -> ProbeMonitor:
-    return ProbeMonitor.fit_supervised(start.model, domains, upper_layers(start.model.layers), seed)
+def _probe(start: VerdictMonitor, domains: Sequence[Domain]) -> ProbeMonitor:
+    return ProbeMonitor.fit_supervised(start.model, domains, upper_layers(start.model.layers))

@@ -40,9 +40,7 @@ class ProbeMonitor(Monitor):
         self.model, self.question, self.probe, self.layer = model, question, probe, layer
 
     @classmethod
-    def fit_supervised(
-        cls, model: LocalModel, domains: Sequence[Domain], layers: Sequence[int], seed: int
-    ) -> ProbeMonitor:
+    def fit_supervised(cls, model: LocalModel, domains: Sequence[Domain], layers: Sequence[int]) -> ProbeMonitor:
         """Logistic regression on labelled domains; the layer is chosen by cross-validation on the same labels."""
         parts, labels = [], []
         for domain in domains:
@@ -53,7 +51,7 @@ class ProbeMonitor(Monitor):
         y = np.concatenate(labels)
         if len(set(y.tolist())) < 2:
             raise DomainError(f"{domains[0].name}: a probe needs labels of both classes")
-        probe = LogisticProbe(random_state=seed).fit(np.concatenate(parts), y)
+        probe = LogisticProbe().fit(np.concatenate(parts), y)
         return cls(model, domains[0].question, probe.best(), layers[probe.best_layer_])
 
     def _score(self, texts: UnlabelledDomain) -> Scores:
