@@ -211,8 +211,8 @@ def domains(context: click.Context) -> None:
 
     for name in domain_names():
         entry = describe(name)
-        click.echo(f"{name}  [{entry.licence}; {entry.rows[0]} flagged, {entry.rows[1]} cleared]")
-        click.echo(f"    {_short(entry.question, 110)}")
+        click.echo(f"{name}  [{entry.licence}; {entry.flagged} flagged, {entry.cleared} cleared]")
+        click.echo(f"    {_short(entry.question.text, 110)}")
 
 
 @domains.command()

@@ -26,7 +26,7 @@ def _fit(probe: ContrastProbe, monitor: VerdictMonitor, target: UnlabelledDomain
     probe.fit(flagged[usable], cleared[usable])
     probe.orient(verdicts.values[usable])
     details = {"layer": layers[probe.best_layer_], "sign_confidence": round(float(probe.sign_confidence_), 4)}
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if probe.sign_confidence_ < 0.1:
         warnings = ("the probe's direction hardly agrees with the monitor's verdicts, so its sign is a guess",)
     return Elicited(
