@@ -25,6 +25,7 @@ DEMO = {
     "target_texts": 240,
     "calibration_texts": 96,
     "test_texts": 240,
+    "drop_overlap": True,
 }
 
 
@@ -116,7 +117,7 @@ def demo(out: Path, seed: int) -> None:
 @click.option("--target-texts", default=400, show_default=True, type=click.IntRange(8), help="Of its training split.")
 @click.option("--calibration-texts", default=200, show_default=True, type=click.IntRange(8))
 @click.option("--test-texts", default=1000, show_default=True, type=click.IntRange(8))
-@click.option("--allow-overlap", is_flag=True, help="Keep texts that source and target share, and say so.")
+@click.option("--drop-overlap", is_flag=True, help="Train without the texts that a target holds too.")
 def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
     """Train on sources, elicit on targets, compare with held-out labels; resumable.
 

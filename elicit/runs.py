@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from elicit.domains import Domain, check_overlap, load_domain
+from elicit.domains import Domain, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.errors import DomainError, ElicitError, RunError
 from elicit.evaluation import Calibration, evaluate_target, fit_calibration
@@ -56,7 +56,7 @@ class RunConfig:
         calibration_texts: at most this many of its calibration split.
         test_texts: at most this many of its test split are scored.
         epochs, batch_size, learning_rate, rank: of training.
-        allow_overlap: keep texts that source and target share, and say so.
+        drop_overlap: train without the texts that a target holds too, where a source that holds such texts is refused otherwise.
     """
 
     model: str
@@ -74,7 +74,7 @@ class RunConfig:
     batch_size: int = 16
     learning_rate: float = 1e-3
     rank: int = 16
-    allow_overlap: bool = False
+    drop_overlap: bool = False
 
     def training(self, texts: int) -> TrainingConfig:
         """The training's part of the configuration."""
@@ -118,17 +118,22 @@ class _Domains:
         if not config.targets:
             raise RunError("name at least one --target")
         self.sources = [load_domain(name) for name in config.sources]
-        for source in self.sources:
-            source.train.require_labels()
         self.targets = [load_domain(name) for name in config.targets]
         names = [target.name for target in self.targets]
         for name in names:
             if names.count(name) > 1:
                 raise DomainError(f"two targets are called {name}; give each its own name")
-        self.overlap: dict[str, list[str]] = {}
+        self.warnings: list[str] = []
+        if not config.drop_overlap:
+            check_overlap(self.sources, self.targets)
+        for i, source in enumerate(self.sources):
+            self.sources[i] = drop_overlap(source, self.targets)
+            if dropped := len(source) - len(self.sources[i]):
+                self.warnings.append(f"{dropped} texts of {source.name} are in a target too and were not trained on")
+            self.sources[i].train.require_labels()
         for target in self.targets:
-            self.overlap[target.name] = check_overlap(self.sources, target, config.allow_overlap)
-            target.train, target.calibration, target.test  # noqa: B018  # raises when groups leave a split empty
+            for split in (target.train, target.calibration, target.test):  # raises when groups leave one of them empty
+                assert len(split)
 
     def hashes(self) -> dict[str, str]:
         """Fingerprint of each domain: a run is not continued on changed data."""
@@ -155,7 +160,7 @@ class _Run:
             "sources": [_describe(source) for source in self.domains.sources],
             "targets": [self._describe_target(target) for target in self.domains.targets],
             "rows": rows,
-            "warnings": [warning for part in self.domains.overlap.values() for warning in part],
+            "warnings": self.domains.warnings,
         }
         write_json(self.out / "results.json", results)
         failed = sum("error" in row for row in rows)

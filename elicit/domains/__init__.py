@@ -1,7 +1,7 @@
 """Texts, questions, labels and groups: the catalogue, files of one's own, splits and leakage checks."""
 
 from elicit.domains.catalogue import describe, domain_names
-from elicit.domains.domain import Domain, Question, Row, UnlabelledDomain, check_overlap, make_domain
+from elicit.domains.domain import Domain, Question, Row, UnlabelledDomain, check_overlap, drop_overlap, make_domain
 from elicit.domains.files import load_domain
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "check_overlap",
     "describe",
     "domain_names",
+    "drop_overlap",
     "load_domain",
     "make_domain",
 ]

@@ -287,24 +287,30 @@ def make_domain(
     )
 
 
-def check_overlap(sources: Sequence[Domain], target: Domain | UnlabelledDomain, allow: bool = False) -> list[str]:
-    """Warnings about texts that a source shares with the target.
+def check_overlap(sources: Sequence[Domain], targets: Sequence[Domain]) -> None:
+    """Refuse sources that share texts with a target.
 
     Raises:
-        DomainError: texts are shared and `allow` is False, since agreement on them would measure memory.
+        DomainError: texts are shared, so that agreement on the target would partly measure memory.
     """
-    held = {normalise(text) for text in target.texts if text.strip()}
-    warnings = []
     for source in sources:
-        shared = sum(normalise(text) in held for text in source.texts)
-        if shared and not allow:
-            raise DomainError(
-                f"{source.name} and {target.name} share {shared} texts, so agreement on {target.name} would measure memory; "
-                "choose another source, or pass --allow-overlap to keep them and say so in the report"
-            )
-        if shared:
-            warnings.append(f"{source.name} and {target.name} share {shared} texts")
-    return warnings
+        for target in targets:
+            if shared := len(_shared(source, [target])):
+                raise DomainError(
+                    f"{source.name} and {target.name} share {shared} texts, so agreement on {target.name} would partly measure "
+                    "memory; choose another source, or pass --drop-overlap to train without the shared texts"
+                )
+
+
+def drop_overlap(source: Domain, targets: Sequence[Domain]) -> Domain:
+    """The source without the texts that a target holds too."""
+    shared = _shared(source, targets)
+    return source.take([row for row in range(len(source)) if row not in shared])
+
+
+def _shared(source: Domain, targets: Sequence[Domain]) -> set[int]:
+    held = {normalise(text) for target in targets for text in target.texts if text.strip()}
+    return {row for row, text in enumerate(source.texts) if normalise(text) in held}
 
 
 def normalise(text: str) -> str:
