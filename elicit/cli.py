@@ -188,7 +188,7 @@ def score(
     if question:
         # A threshold was fitted for the monitor's own question and says nothing about another.
         loaded.question, calibration = Question(question, flagged, cleared), None
-    unscored = score_file(loaded, texts, out, calibration, key)
+    unscored = score_file(loaded, texts, out, calibration, key, f"{Path(monitor).resolve()} {model}")
     click.echo(f"scores: {out}" + (f" ({unscored} texts are unscored; each line says why)" if unscored else ""))
 
 

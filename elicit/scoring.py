@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from elicit.domains import UnlabelledDomain
+from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import DomainError, ModelError, RunError
 from elicit.evaluation import Calibration
 from elicit.evaluation.score_files import score_lines
@@ -28,12 +29,17 @@ def calibration_of(folder: Path) -> Calibration | None:
 
 
 def score_file(
-    monitor: Monitor, texts: Path, out: Path, calibration: Calibration | None = None, key: str = "text"
+    monitor: Monitor,
+    texts: Path,
+    out: Path,
+    calibration: Calibration | None = None,
+    key: str = "text",
+    monitor_name: str = "",
 ) -> int:
     """Score a JSON-lines file; one line of output per line of input, in the same order.
 
     A line that is no JSON object, or has no text, is *unscored* with the reason. What was scored before an interruption is kept
-    in `<out>.part` and continued; the name `out` appears only when everything is done.
+    beside `out`, and continued when the same texts are scored in the same way; the name `out` appears only when all is done.
 
     Args:
         monitor: scores the texts; it must have a question of its own.
@@ -41,6 +47,7 @@ def score_file(
         out: where the scores go.
         calibration: gives verdicts and confidences as well.
         key: which field holds the text.
+        monitor_name: tells the monitor from others whose unfinished scores may lie beside `out`.
 
     Returns:
         number of texts that are unscored.
@@ -53,10 +60,10 @@ def score_file(
         raise ModelError("this monitor has no question of its own; pass --question")
     if texts.resolve() == out.resolve():
         raise RunError(f"{out} is the input itself; name another --out")
-    part = out.with_name(out.name + ".part")
     try:
+        part = _part(out, texts, key, monitor_name, monitor.question, calibration)
         total = _count_lines(texts)
-        done = _continued(part, texts)
+        done = _continued(part)
         with (
             texts.open("rb") as lines,
             part.open("a", encoding="utf-8") as sink,
@@ -76,7 +83,7 @@ def score_file(
             unscored = sum('"unscored": ' in line for line in written)
     except OSError as error:
         raise RunError(
-            f"{error.filename or out}: {error.strerror or error}; what is scored is kept in {part}, run the command again"
+            f"{error.filename or out}: {error.strerror or error}; what is scored is kept, run the command again"
         ) from error
     return unscored
 
@@ -114,30 +121,38 @@ def _score(monitor: Monitor, lines: list[_Line]) -> Scores:
     return Scores(tuple(line.id for line in lines), values, tuple(reasons))
 
 
+def _part(
+    out: Path, texts: Path, key: str, monitor_name: str, question: Question, calibration: Calibration | None
+) -> Path:
+    """Where unfinished scores lie: named after all that decides them, so that none of another input or monitor is taken up."""
+    if not texts.is_file():
+        raise DomainError(f"there is no file {texts}; name a JSON-lines file with one text per line")
+    seen = texts.stat()
+    identity = [
+        str(texts.resolve()),
+        seen.st_size,
+        seen.st_mtime_ns,
+        key,
+        monitor_name,
+        str(question),
+        str(calibration),
+    ]
+    return out.with_name(f".{out.name}.{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}.part")
+
+
 def _count_lines(path: Path) -> int:
-    if not path.is_file():
-        raise DomainError(f"there is no file {path}; name a JSON-lines file with one text per line")
     with path.open("rb") as lines:
         return sum(1 for _ in lines)
 
 
-def _continued(part: Path, texts: Path) -> int:
-    """How many lines of an interrupted output fit the input; the rest of it is cut off."""
+def _continued(part: Path) -> int:
+    """How many whole lines an interrupted output has; half a line at its end is cut off."""
     if not part.is_file():
         return 0
     kept, size = 0, 0
-    with part.open("rb") as written, texts.open("rb") as lines:
-        for number, (line, raw) in enumerate(zip_longest(written, lines)):
-            if line is None or raw is None or not line.endswith(b"\n") or not _same_id(line, number, raw):
-                break
-            kept, size = kept + 1, size + len(line)
     with part.open("r+b") as written:
+        for line in written:
+            if line.endswith(b"\n"):
+                kept, size = kept + 1, size + len(line)
         written.truncate(size)
     return kept
-
-
-def _same_id(line: bytes, number: int, raw: bytes) -> bool:
-    try:
-        return bool(json.loads(line)["id"] == _Line.read(number, raw, "").id)
-    except (ValueError, KeyError, TypeError):
-        return False
