@@ -68,6 +68,7 @@ class VerdictPrompt:
             self.head = [*_beginning(tokenizer), *self.head]
         self.tail = _template_ids(tokenizer, tail)
         self.between = _template_ids(tokenizer, between)
+        self._spelled_out = _spelled_out(tokenizer, {*self.head, *self.tail, *self.between})
         self.verdict = Verdict(
             _verdict_id(tokenizer, tail, space + question.flagged),
             _verdict_id(tokenizer, tail, space + question.cleared),
@@ -102,7 +103,8 @@ class VerdictPrompt:
             self._tokenizer(short, add_special_tokens=False, split_special_tokens=True)["input_ids"] if short else []
         )
         out = []
-        for text, cut, ids in zip(cleaned, short, encoded, strict=True):
+        for text, cut, found in zip(cleaned, short, encoded, strict=True):
+            ids = [part for token in found for part in self._spelled_out.get(token, (token,))]
             if not text.strip():
                 out.append(EncodedText((), "the text is empty"))
             elif len(ids) > most:
@@ -153,6 +155,22 @@ def _render(tokenizer: Any, question: Question) -> str:
 
 def _template_ids(tokenizer: Any, piece: str) -> list[int]:
     return list(tokenizer(piece, add_special_tokens=False)["input_ids"])
+
+
+def _spelled_out(tokenizer: Any, used: set[int]) -> dict[int, list[int]]:
+    """For each added token of the template, the tokens of the characters it is written with.
+
+    Only special tokens are read as plain characters on demand, and not every tokenizer declares its chat tokens special.
+    """
+    # GPT-NeoX adds runs of spaces as tokens: they close no turn, and texts may have them.
+    added = {token: str(entry.content) for token, entry in tokenizer.added_tokens_decoder.items() if token in used}
+    marks = {token: content for token, content in added.items() if content.strip()}
+    # Cut after its first character it is no longer found.
+    parts = {token: [content[:1], content[1:]] for token, content in marks.items()}
+    return {
+        token: [i for part in pieces if part for i in _template_ids(tokenizer, part) if i not in marks]
+        for token, pieces in parts.items()
+    }
 
 
 def _beginning(tokenizer: Any) -> list[int]:
