@@ -1,0 +1,137 @@
+"""The command line: what a user sees first, and what they see when something is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from elicit.cli import main
+from elicit.domains import Question
+from elicit.monitors import KeywordMonitor
+from tests.runs.conftest import model_folder, rows_about, write_domain  # noqa: F401  # a fixture
+
+runner = CliRunner()
+
+
+def ok(*arguments: object) -> str:
+    result = runner.invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(*arguments: object) -> str:
+    result = runner.invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code != 0
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.output
+
+
+def test_help_needs_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from elicit.cli import main; "
+        "r = CliRunner().invoke(main, ['run', '--help']); assert r.exit_code == 0, r.output; "
+        "print([m for m in ('torch', 'transformers', 'sklearn') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_every_command_explains_itself_within_60_columns() -> None:
+    for command in main.commands:
+        result = runner.invoke(main, [command, "--help"], terminal_width=60)
+        assert result.exit_code == 0
+        assert max(map(len, result.output.splitlines())) <= 78, command
+
+
+def test_methods_say_which_labels_they_use() -> None:
+    listed = {line.split()[0]: line for line in ok("methods").splitlines()}
+    assert "label-free" in listed["ccs"]
+    assert "labels: target" in listed["verdict-target"]
+    assert "labels: source" in listed["transfer"]
+
+
+def test_domains_are_listed_with_licence_rows_and_question() -> None:
+    listed = ok("domains")
+    assert "vader/amazon  [MIT; 1744 flagged, 1233 cleared]" in listed
+    assert "agent/web-policy" in listed
+    assert "facts/elements" in listed
+
+
+def test_harmful_rows_are_masked_unless_asked_for() -> None:
+    masked = ok("domains", "show", "pyrit/refusal", "--rows", "3")
+    assert masked.count("[masked, ") == 3
+    assert "Assistant:" not in masked
+    assert "Assistant:" in ok("domains", "show", "pyrit/refusal", "--rows", "3", "--unmask")
+
+
+def test_a_terminal_never_receives_control_characters_of_a_text(tmp_path: Path) -> None:
+    rows = [{"text": f"\x1b[31mred\x07 {i}", "label": i % 2} for i in range(10)]
+    shown = ok("domains", "show", write_domain(tmp_path, "odd", rows))
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "--target", "vader/tweet", "--out", "OUT"), "vader/tweets"),
+        (("run", "--target", "vader/tweets", "--method", "css", "--out", "OUT"), "no method 'css'"),
+        (("run", "--out", "OUT"), "Missing option '--target'"),
+        (("run", "--target", "nothing.toml", "--out", "OUT"), "nothing.toml"),
+        (("domains", "show", "vader/nothing"), "vader/nothing"),
+        (("score", "--monitor", "OUT", "--out", "OUT/x", "OUT/none.jsonl"), "there is no file"),
+        (("report", "OUT"), "holds no finished run"),
+    ],
+)
+def test_mistakes_end_with_one_clear_line(arguments, says, tmp_path) -> None:
+    assert says in fails(*(argument.replace("OUT", str(tmp_path)) for argument in arguments))
+
+
+def test_run_report_and_score_together(model_folder, tmp_path) -> None:  # noqa: F811
+    source = write_domain(tmp_path, "phones", rows_about("phone", 60))
+    target = write_domain(tmp_path, "films", rows_about("film", 80))
+    out = tmp_path / "run"
+    command = ["run", "--model", model_folder, "--dtype", "float32", "--source", source, "--target", target]
+    command += ["--method", "untrained", "--method", "transfer", "--method", "ccs", "--epochs", "1", "--out", out]
+    printed = ok(*command)
+    assert "films" in printed
+    assert str(out / "report.html") in printed
+    assert ok(*command).splitlines()[-1] == printed.splitlines()[-1]
+    (out / "report.html").unlink()
+    ok("report", out)
+    assert (out / "report.html").is_file()
+
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(
+        "".join(json.dumps({"id": f"t{i}", "text": row["text"]}) + "\n" for i, row in enumerate(rows_about("car", 9)))
+    )
+    ok(
+        "score",
+        "--monitor",
+        out / "monitors" / "films" / "ccs",
+        "--dtype",
+        "float32",
+        "--out",
+        tmp_path / "scores.jsonl",
+        texts,
+    )
+    lines = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [f"t{i}" for i in range(9)]
+    assert all({"score", "label_hat", "confidence"} < set(line) for line in lines)
+
+
+def test_another_question_is_asked_without_the_old_threshold(tmp_path) -> None:
+    monitor = tmp_path / "monitor"
+    KeywordMonitor({"good": (1.0, 2.0)}, 0.0, Question("Is it good?")).save(monitor)
+    (monitor / "calibration.json").write_text(
+        json.dumps({"calibration": {"slope": 1.0, "intercept": -1.0, "threshold": 1.0, "kind": "median"}})
+    )
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "good"}\n')
+    ok("score", "--monitor", monitor, "--out", tmp_path / "a", texts)
+    ok("score", "--monitor", monitor, "--question", "Is it bad?", "--out", tmp_path / "b", texts)
+    assert set(json.loads((tmp_path / "a").read_text())) == {"id", "score", "label_hat", "confidence"}
+    assert set(json.loads((tmp_path / "b").read_text())) == {"id", "score"}
