@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from elicit.domains import Domain, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
-from elicit.errors import DomainError, ElicitError, RunError
+from elicit.errors import DomainError, RunError
 from elicit.evaluation import Calibration, evaluate_target, fit_calibration
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
@@ -187,7 +187,7 @@ class _Run:
         if not (folder / "adapter_model.safetensors").is_file():
             names = ", ".join(source.name for source in self.domains.sources)
             self.say(f"training on {names}")
-            with self._timed("source training", untrained):
+            with _Timed(self, "source training"):
                 trained = train_monitor(
                     untrained,
                     self._source_parts(),
@@ -217,9 +217,8 @@ class _Run:
             try:
                 scores[name], calibrations[name], extra = self._method(method, target, test)
                 notes[name] |= extra
-            except (ElicitError, ValueError) as error:
-                if isinstance(error, RunError):
-                    raise
+            except (DomainError, ValueError) as error:
+                # One method that cannot cope with a domain must not cost the others.
                 logging.getLogger(__name__).exception("%s on %s failed", name, target.name)
                 notes[name]["error"] = str(error)
         rows = evaluate_target(scores, test.labels, test.groups, calibrations, seed=self.config.seed)
@@ -256,7 +255,7 @@ class _Run:
             held = read_json(folder / "calibration.json")
             return read_scores(file), Calibration.from_json(held["calibration"]), held["about"]
         self.say(f"{target.name}: {method.name}")
-        with self._timed(f"{target.name}/{method.name}", self.untrained) as spent:
+        with _Timed(self, f"{target.name}/{method.name}") as spent:
             monitor, about = self._build(method, target, folder)
             calibration = fit_calibration(
                 monitor.score(target.calibration.sample(self.config.calibration_texts).unlabelled()).values
@@ -276,10 +275,9 @@ class _Run:
             return found.monitor, {"details": found.details, "warnings": list(found.warnings)}
         assert method.reference is not None
         labelled = _labelled_part(self._target_train(target)) if method.labels == "target" else None
-        start = self.untrained if method.labels == "none" else self.start
         given = Ingredients(
-            start=start,
             untrained=self.untrained,
+            load_start=lambda: self.start,
             sources=self._source_parts(),
             target=labelled,
             training=self.config.training(self.config.target_texts),
@@ -348,15 +346,12 @@ class _Run:
                 f"{self.out}: {self.config.model} is another model than when this run began; choose another --out"
             )
 
-    def _timed(self, name: str, monitor: VerdictMonitor) -> _Timed:
-        return _Timed(self, name, monitor)
-
 
 class _Timed(AbstractContextManager["_Timed"]):
     """Seconds and tokens of one step, kept in timings.json: they differ between runs, and results.json must not."""
 
-    def __init__(self, owner: _Run, name: str, monitor: VerdictMonitor) -> None:
-        self._owner, self._name, self._meter = owner, name, monitor.model.meter
+    def __init__(self, owner: _Run, name: str) -> None:
+        self._owner, self._name, self._meter = owner, name, owner.untrained.model.meter
         self.tokens = 0
 
     def __enter__(self) -> _Timed:

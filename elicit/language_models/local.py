@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from elicit.progress import progress
 MASS_SAMPLE = (
     32  # texts whose verdict mass is computed: it needs the whole vocabulary, and its mean is what one looks at
 )
+RECENT_STATES = 3  # answers of `states` that are kept in memory
 LONGEST_SHOT = 256  # tokens of one example in a few-shot context
 
 
@@ -71,6 +73,7 @@ class _Weights:
         self.model, self.tokenizer = model, tokenizer
         self.peft: Any = None
         self.meter = Meter()
+        self.recent_states: OrderedDict[tuple[object, ...], States] = OrderedDict()
         self._active: str | None = None
 
     def activate(self, adapter: str | None) -> None:
@@ -293,7 +296,20 @@ class LocalModel:
     def states(
         self, question: Question, texts: Sequence[str], layers: Sequence[int], description: str = "hidden states"
     ) -> States:
-        """Hidden states of n texts at the last prompt token and under both verdicts, `(n, 3, l, d)`."""
+        """Hidden states of n texts at the last prompt token and under both verdicts, `(n, 3, l, d)`.
+
+        The last few answers are kept: several probes are fitted on the same texts.
+        """
+        recent = self._weights.recent_states
+        key = (self._adapter_name, self.max_text_tokens, question, tuple(texts), tuple(layers))
+        if key not in recent:
+            recent[key] = self._states(question, texts, layers, description)
+            while len(recent) > RECENT_STATES:
+                recent.popitem(last=False)
+        recent.move_to_end(key)
+        return recent[key]
+
+    def _states(self, question: Question, texts: Sequence[str], layers: Sequence[int], description: str) -> States:
         prompt = self.prompt(question)
         encoded = prompt.encode(texts)
         rows, reasons = _that_fit(encoded, self.context_length - len(prompt.head) - len(prompt.tail) - 1)

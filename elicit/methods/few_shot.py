@@ -17,8 +17,8 @@ from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.verdict import VerdictMonitor
 
 SHOTS = 12
-POOL = 96  # texts whose labels are re-estimated
-ROUNDS = 4
+POOL = 84  # texts whose labels are re-estimated
+ROUNDS = 3
 PACKINGS = 2  # independent orders per round, so that a text is read early in one sequence and late in another
 SHOT_TOKENS = 192
 

@@ -39,8 +39,8 @@ class Ingredients:
     """What a reference may use.
 
     Attributes:
-        start: the transfer monitor, or the untrained one when there is no source.
         untrained: the model as it came.
+        load_start: gives `start`, training it first when that was not done yet.
         sources: training splits of the source domains, with labels.
         target: training split of the target with its labels, or None when it has none.
         training: how models are fine-tuned.
@@ -48,13 +48,18 @@ class Ingredients:
         folder: where adapters go.
     """
 
-    start: VerdictMonitor
     untrained: VerdictMonitor
+    load_start: Callable[[], VerdictMonitor]
     sources: Sequence[Domain]
     target: Domain | None
     training: TrainingConfig
     seed: int
     folder: Path
+
+    @property
+    def start(self) -> VerdictMonitor:
+        """The transfer monitor, or the untrained one when there is no source."""
+        return self.load_start()
 
 
 LabelFree = Callable[[VerdictMonitor, UnlabelledDomain, int], Elicited]

@@ -114,7 +114,7 @@ def train_monitor(
             trainer.remove_callback(PrinterCallback)
             trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
         if trainer.is_world_process_zero():
-            peft_model.save_pretrained(str(folder))
+            peft_model.save_pretrained(str(folder), selected_adapters=["default"])
             shutil.rmtree(checkpoints, ignore_errors=True)
     return VerdictMonitor(model.with_adapter(folder), base.question)
 
