@@ -27,7 +27,7 @@ LABELS: Mapping[str, tuple[str, str, str]] = {
     "none": ("#0072B2", "o", "no labels"),
     "source": ("#D55E00", "s", "source labels"),
     "target": ("#009E73", "D", "target labels"),
-    "unknown": ("#666666", "X", "labels not recorded"),
+    "unknown": ("#666666", "X", "not recorded"),
 }
 HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A6A00")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
@@ -118,7 +118,7 @@ def auroc_figure(target: ReportTarget) -> str:
             _reference(axes, level, "transfer", "left", LABELS["source"][0])
         _rows(axes, rows, "auroc", words)
         axes.set_xlabel("AUROC on held-out labels, with its interval")
-        _legend(figure, rows)
+        _legend(figure, [row for row in rows if row.measure("auroc").value is not None])
         return figure
 
     return _svg(draw)
@@ -141,7 +141,7 @@ def gap_figure(targets: Sequence[ReportTarget]) -> str:
             axes.set_title(target.name, loc="left", fontsize=10, fontweight="bold", pad=20, parse_math=False)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         panels[-1].set_xlabel("share of the gap between untrained and trained on target labels")
-        _legend(figure, [row for rows in held for row in rows])
+        _legend(figure, [row for rows in held for row in rows if row.measure("gap_recovered").value is not None])
         return figure
 
     return _svg(draw)
@@ -158,7 +158,7 @@ def roc_figure(targets: Sequence[ReportTarget]) -> str:
         legend_lines = math.ceil(len(methods) / 4)
         side, legend = 2.9, 0.35 + 0.21 * legend_lines
         height = lines * (side + 0.45) + legend + 0.3
-        figure = Figure(figsize=(max(WIDTH, columns * (side + 0.35) + 0.4), height), layout="none")
+        figure = Figure(figsize=(max(WIDTH, columns * (side + 0.35) + 0.4), height))
         grid = figure.add_gridspec(lines, columns, left=0.08, right=0.985, top=1 - 0.35 / height)
         grid.update(bottom=(legend + 0.6) / height, wspace=0.28, hspace=0.42)
         for at, target in enumerate(targets):
@@ -188,7 +188,7 @@ def _forest(counts: Sequence[int]) -> tuple[Any, list[Any]]:
     """A figure with one panel of so many rows each, stacked; margins are in inches, so that rows keep their height."""
     top, between, bottom = 0.75, 0.75, 0.55
     height = top + sum(ROW * count for count in counts) + between * (len(counts) - 1) + bottom
-    figure = Figure(figsize=(WIDTH, height), layout="none")
+    figure = Figure(figsize=(WIDTH, height))
     panels, edge = [], height - top
     for count in counts:
         size = ROW * count
@@ -205,13 +205,15 @@ def _rows(axes: Any, rows: Sequence[ReportRow], name: str, say: Callable[[Measur
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     for place, row in zip(places, rows, strict=True):
-        if place and row.role != rows[place - 1].role:
+        if place and row.label_free != rows[place - 1].label_free:
             axes.axhline(place - 0.5, color=FAINT, linewidth=0.8, zorder=0)
         measure = row.measure(name)
         note = "failed" if row.error else "undefined"
         said = say(measure) if measure.value is not None else note
         colour = INK if measure.value is not None else MUTED
-        axes.annotate(said, (1.03, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color=colour)
+        axes.annotate(
+            said, (1.03, place), xycoords=("axes fraction", "data"), va="center_baseline", fontsize=9, color=colour
+        )
         if measure.value is None:
             continue
         colour, marker, _ = LABELS.get(row.labels_used, LABELS["unknown"])
@@ -268,7 +270,7 @@ def _legend(figure: Any, rows: Sequence[ReportRow]) -> None:
         frameon=False,
         fontsize=9,
         handletextpad=0.3,
-        columnspacing=1.3,
+        columnspacing=1.1,
         borderpad=0,
     )
 

@@ -91,7 +91,7 @@ def render_report(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    targets = read_targets(results)
+    targets, across = read_targets(results), overview(results)
     drawings = draw_figures(results)
     svgs = {drawing.name: Markup(_inline(drawing.svg, drawing.name)) for drawing in drawings}
     return environment.get_template("report.html.j2").render(
@@ -100,7 +100,7 @@ def render_report(results: Results) -> str:
         script=Markup(script),
         style=Markup(style),
         facts=_facts(results, targets),
-        overview=overview(results),
+        overview=across,
         targets=[_target(target, at) for at, target in enumerate(targets, start=1)],
         drawings=drawings,
         svgs=svgs,
@@ -115,6 +115,7 @@ def render_report(results: Results) -> str:
 
 
 def _target(target: ReportTarget, at: int) -> dict[str, Any]:
+    notes: dict[str, int] = {}
     return {
         "id": f"target-{at}",
         "name": target.name,
@@ -123,29 +124,39 @@ def _target(target: ReportTarget, at: int) -> dict[str, Any]:
         "labelled": target.labelled,
         "sensitive": target.held.get("sensitive") is True,
         "words": target_words(target),
-        "rows": [_row(row) for row in target.rows],
+        "rows": [_row(row, notes) for row in target.rows],
+        "notes": notes,
     }
 
 
-def _row(row: ReportRow) -> dict[str, Any]:
+def _row(row: ReportRow, notes: dict[str, int]) -> dict[str, Any]:
+    """What the tables show of a row. Why a figure is undefined is often the same for many: `notes` numbers the reasons."""
+
+    def cell(name: str, percent: bool = False, signed: bool = False) -> Cell:
+        measure = row.measure(name)
+        if measure.value is None and not row.error:
+            notes.setdefault(measure.undefined, len(notes) + 1)
+            return Cell("undefined", f"note {notes[measure.undefined]}", kind="undefined")
+        return _cell(measure, percent, signed, _achieved(row, name))
+
+    versus = Cell(DASH, kind="text") if row.method == "transfer" else cell("versus_transfer", signed=True)
     return {
         "method": row.method,
         "description": row.description,
         "error": row.error,
-        "group": row.role,
         "label_free": row.label_free,
         "labels": row.labels_used,
         "labels_said": LABELS.get(row.labels_used, "not recorded"),
         "main": [
-            _cell(row.measure("auroc")),
-            _cell(row.measure("tpr_at_5_fpr"), title=_achieved(row, "tpr_at_5_fpr")),
-            _cell(row.measure("balanced_accuracy")),
-            _cell(row.measure("gap_recovered"), percent=True),
-            _versus(row),
+            cell("auroc"),
+            cell("tpr_at_5_fpr"),
+            cell("balanced_accuracy"),
+            cell("gap_recovered", percent=True),
+            versus,
             _coverage(row),
         ],
         "more": [
-            *(_cell(row.measure(name), title=_achieved(row, name)) for name, _ in DETAILS),
+            *(cell(name) for name, _ in DETAILS),
             _plain(row.held.get("threshold"), "{:.4g}", _calibration(row)),
             _plain(row.n, "{:.0f}"),
             _plain(row.held.get("seconds"), "{:,.1f}"),
@@ -155,20 +166,15 @@ def _row(row: ReportRow) -> dict[str, Any]:
     }
 
 
-def _cell(measure: Measure, percent: bool = False, title: str = "", signed: bool = False) -> Cell:
+def _cell(measure: Measure, percent: bool, signed: bool, title: str) -> Cell:
     if measure.value is None:
-        return Cell("undefined", measure.undefined, kind="undefined")
+        return Cell(DASH, kind="undefined")
     form = "{:.0%}" if percent else "{:+.3f}" if signed else "{:.3f}"
     small = ""
     if measure.low is not None and measure.high is not None:
-        small = f"[{form.format(measure.low)}, {form.format(measure.high)}]"
-    return Cell(form.format(measure.value), small, repr(measure.value), title=_joined(title, measure.warning))
-
-
-def _versus(row: ReportRow) -> Cell:
-    if row.method == "transfer":
-        return Cell(DASH, kind="text")
-    return _cell(row.measure("versus_transfer"), signed=True)
+        small = f"[{form.format(measure.low)}, {form.format(measure.high)}]".replace("-", "−")
+    said = form.format(measure.value).replace("-", "−")
+    return Cell(said, small, repr(measure.value), title="; ".join(part for part in (title, measure.warning) if part))
 
 
 def _coverage(row: ReportRow) -> Cell:
@@ -195,10 +201,6 @@ def _achieved(row: ReportRow, name: str) -> str:
     held = row.held.get(name)
     achieved = held.get("achieved_fpr") if isinstance(held, Mapping) else None
     return f"achieved false positive rate {achieved:.3f}" if isinstance(achieved, int | float) else ""
-
-
-def _joined(*parts: str) -> str:
-    return "; ".join(part for part in parts if part)
 
 
 def _accounting(targets: list[ReportTarget]) -> list[dict[str, str]]:
@@ -256,13 +258,12 @@ def _warnings(results: Results, targets: list[ReportTarget]) -> list[tuple[str, 
 
 def _facts(results: Results, targets: list[ReportTarget]) -> list[tuple[str, str]]:
     sources = ", ".join(str(held.get("name", "")) for held in mappings(results.get("sources")))
-    facts = [
+    return [
         ("Model", str(results.get("model") or "not recorded")),
         ("Sources", sources or "none"),
         ("Targets", ", ".join(target.name for target in targets) or "none"),
         ("Created", str(results.get("created") or "not recorded")),
     ]
-    return facts
 
 
 def _environment(results: Results) -> list[tuple[str, str]]:

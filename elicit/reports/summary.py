@@ -20,12 +20,21 @@ def plain_words(results: Results) -> list[str]:
 
 
 def overview(results: Results) -> list[str]:
-    """What held across targets, counted; one sentence per label-free method. Empty for fewer than two labelled targets."""
+    """What held across targets, counted, method by method. Empty for fewer than two labelled targets."""
     targets = [target for target in read_targets(results) if target.labelled]
     if len(targets) < 2:
         return []
     rows = [row for target in targets for row in target.rows]
     sentences = []
+    # The untrained row holds the comparison with transfer, so the readings are turned round.
+    floors = [row.reading for target in targets if (row := target.row("untrained")) is not None and row.reading]
+    if floors:
+        counts = [
+            (floors.count("worse"), "better than the untrained model on {}"),
+            (floors.count("no clear difference"), "no clear difference on {}"),
+            (floors.count("better"), "worse than the untrained model on {}"),
+        ]
+        sentences.append(_counted("transfer", counts, len(targets)))
     for method in dict.fromkeys(row.method for row in rows if row.label_free):
         own = [row for row in rows if row.method == method]
         counts = [
@@ -34,18 +43,36 @@ def overview(results: Results) -> list[str]:
             (sum(row.reading == "worse" for row in own), "worse than transfer on {}"),
             (sum(row.reading is None for row in own), "not compared on {}"),
         ]
-        said = ", ".join(words.format(count) for count, words in counts if count)
-        sentences.append(f"{method}: {said} of {len(targets)} labelled targets.")
+        sentences.append(_counted(method, counts, len(targets)))
+    for keyword in dict.fromkeys(row.method for row in rows if row.keyword):
+        unbeaten = [target.name for target in targets if not _beaten(target, keyword)]
+        if unbeaten:
+            sentences.append(f"No label-free method is clearly above {keyword} on: {_listed(unbeaten)}.")
     return sentences
+
+
+def _beaten(target: ReportTarget, keyword: str) -> bool:
+    """Whether some label-free method stands above a keyword baseline with an interval of its own."""
+    bar = target.row(keyword)
+    measures = [row.measure("auroc") for row in target.rows if row.label_free]
+    if bar is None or bar.measure("auroc").value is None or all(measure.value is None for measure in measures):
+        return True  # there is nothing to say
+    level = bar.measure("auroc")
+    return any((held.value or 0.0) > (level.value or 0.0) and not overlap(held, level) for held in measures)
+
+
+def _counted(method: str, counts: Iterable[tuple[int, str]], targets: int) -> str:
+    said = ", ".join(words.format(count) for count, words in counts if count)
+    return f"{method}: {said} of {targets} labelled targets."
 
 
 def target_words(target: ReportTarget) -> list[str]:
     """Sentences about one target, which they do not name."""
     if not target.rows:
-        return ["no method has been measured yet."]
+        return ["No method has been measured yet."]
     sentences = _failures(target.rows)
     if not target.labelled:
-        sentences.append("it has no labels, so no agreement is measured; scores exist, figures about them do not.")
+        sentences.append("Without labels no agreement is measured: there are scores, but no figures about them.")
         return sentences + _unscored(target.rows)
     return [
         *_transfer(target),
@@ -61,7 +88,7 @@ def target_words(target: ReportTarget) -> list[str]:
 def _transfer(target: ReportTarget) -> list[str]:
     transfer = target.row("transfer")
     if transfer is None:
-        return ["there is no transfer monitor, so nothing is compared with transfer."]
+        return ["There is no transfer monitor, so nothing is compared with transfer."]
     if transfer.measure("auroc").value is None:
         return []  # said among the undefined figures
     sentences = []

@@ -10,7 +10,7 @@ import shutil
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from elicit.reports.rows import Measure, ReportRow, ReportTarget, Results, read_targets
 
@@ -23,12 +23,13 @@ READINGS = {"worse": "below transfer", "better": "above transfer"}
 
 @dataclass(frozen=True)
 class Column:
-    """One column. Those with a higher `drop` go first when the width is short; 0 stays."""
+    """One column. Those with a higher `drop` go first when the width is short; 0 stays, but gives way to `shorter`."""
 
     title: str
     cell: Callable[[ReportRow], str]
     drop: int
     right: bool = True
+    shorter: Callable[[ReportRow], str] | None = None
 
 
 def render_table(results: Results, width: int | None = None) -> str:
@@ -65,16 +66,21 @@ def _grid(rows: tuple[ReportRow, ...], width: int) -> list[str]:
         widths = [max(_display_width(line[at]) for line in table) for at in range(len(columns))]
         spare = width - sum(widths) - len(GAP) * (len(columns) - 1)
         droppable = max(columns, key=lambda column: column.drop)
-        if spare >= 0 or droppable.drop == 0:
+        if spare >= 0:
             break
-        columns = [column for column in columns if column is not droppable]
-    # Only the name can still give way: the figures and "below transfer" are what the table is for.
+        if droppable.drop > 0:
+            columns = [column for column in columns if column is not droppable]
+        elif any(column.shorter for column in columns):
+            columns = [replace(column, cell=column.shorter or column.cell, shorter=None) for column in columns]
+        else:
+            break
+    # Only the name can still give way: the figure and "below transfer" are what the table is for.
     widths[0] = max(1, widths[0] + min(spare, 0))
     lines = [_line(line, widths, columns) for line in table]
     rule = GAP.join("-" * size for size in widths)
     body = []
     for at, (row, line) in enumerate(zip(rows, lines[1:], strict=True)):
-        if at and row.role != rows[at - 1].role:
+        if at and row.label_free != rows[at - 1].label_free:
             body.append("")
         body.append(line)
     return [_cut(line, width) for line in (lines[0], rule, *body)]
@@ -85,7 +91,7 @@ def _columns(rows: Iterable[ReportRow]) -> list[Column]:
     columns = [
         Column("method", lambda row: _cut(_clean(row.method), LONGEST_NAME), 0, right=False),
         Column("labels", lambda row: row.labels_used, 2, right=False),
-        Column("AUROC", lambda row: _failed_or(row, _number(row.measure("auroc"))), 0, right=False),
+        Column("AUROC", lambda row: _failed_or(row, _number(row.measure("auroc"))), 0, False, _auroc_alone),
         Column("TPR@5%", lambda row: _short(row.measure("tpr_at_5_fpr")), 5),
         Column("bal. acc.", lambda row: _short(row.measure("balanced_accuracy")), 6),
         Column("gap recovered", lambda row: _percent(row.measure("gap_recovered")), 3, right=False),
@@ -93,7 +99,7 @@ def _columns(rows: Iterable[ReportRow]) -> list[Column]:
     if any(row.coverage is not None and row.coverage < 1 for row in held):
         columns.append(Column("coverage", _coverage, 4))
     if any(row.reading in READINGS for row in held):
-        columns.append(Column("", lambda row: READINGS.get(row.reading or "", ""), 0, right=False))
+        columns.append(Column("vs transfer", lambda row: READINGS.get(row.reading or "", ""), 0, right=False))
     return columns
 
 
@@ -118,6 +124,10 @@ def _notes(rows: tuple[ReportRow, ...]) -> list[str]:
 
 def _failed_or(row: ReportRow, cell: str) -> str:
     return "failed" if row.error else cell
+
+
+def _auroc_alone(row: ReportRow) -> str:
+    return _failed_or(row, _short(row.measure("auroc")))
 
 
 def _number(measure: Measure) -> str:
