@@ -221,6 +221,10 @@ def _rows(axes: Any, rows: Sequence[ReportRow], name: str, say: Callable[[Measur
             low, high = max(measure.low, left), min(measure.high, right)
             if low < high:
                 axes.plot([low, high], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt", zorder=2)
+                # An interval that goes on beyond the axis ends in an arrowhead.
+                for end, beyond, head in ((left, measure.low < left, "<"), (right, measure.high > right, ">")):
+                    if beyond:
+                        axes.plot(end, place, marker=head, markersize=5, color=colour, clip_on=False, zorder=2)
         outside = "<" if measure.value < left else ">" if measure.value > right else ""
         axes.plot(
             min(max(measure.value, left), right),
