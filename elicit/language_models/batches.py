@@ -39,16 +39,18 @@ def halving_on_out_of_memory(work: Callable[[list[int]], T], rows: list[int]) ->
     """`work(rows)`, on ever smaller parts of the batch while memory runs out."""
     try:
         result = work(rows)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if len(rows) == 1 or not _is_out_of_memory(error):
             raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        middle = len(rows) // 2
-        yield from halving_on_out_of_memory(work, rows[:middle])
-        yield from halving_on_out_of_memory(work, rows[middle:])
     else:
         yield rows, result
+        return
+    # Only here, behind the except block, are the error, its frames and the tensors in them gone.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(rows) // 2
+    yield from halving_on_out_of_memory(work, rows[:middle])
+    yield from halving_on_out_of_memory(work, rows[middle:])
 
 
 def token_budget(model: torch.nn.Module) -> int:
