@@ -63,6 +63,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("cohere", TINY | {"logit_scale": 0.3}),
     "granite": ("granite", TINY | {"logits_scaling": 3.0}),
     "bloom": ("bloom", {"vocab_size": 288, "hidden_size": 32, "n_layer": 3, "n_head": 4}),
+    "mpt": ("mpt", {"vocab_size": 288, "d_model": 32, "n_layers": 3, "n_heads": 4, "max_seq_len": 1024}),
     "mamba": ("mamba", {"vocab_size": 288, "hidden_size": 32, "num_hidden_layers": 3, "state_size": 4}),
 }
 
@@ -107,7 +108,7 @@ def build_model(architecture: str, seed: int = 0, **settings: Any) -> Any:
 
     kind, config = ARCHITECTURES[architecture]
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **config, **settings), dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **{**config, **settings}), dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
