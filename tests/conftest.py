@@ -101,6 +101,31 @@ def build_tokenizer(template: str | None = CHATML, adds_bos: bool = False, speci
     )
 
 
+def build_sentencepiece_tokenizer(template: str | None, legacy: bool) -> Any:
+    """A tokenizer as those of Llama 2 and Mistral, which puts a space before whatever it is given.
+
+    Args:
+        template: chat template, or None.
+        legacy: put it after each special token as well, as older conversions do.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    merges = [("Y", "e"), ("Ye", "s"), ("N", "o"), ("▁", "Yes"), ("▁", "No")]
+    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *map(chr, range(33, 127))]
+    vocabulary = {token: i for i, token in enumerate([*tokens, *(a + b for a, b in merges)])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True, unk_token="<unk>"))
+    if legacy:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([AddedToken("<s>", special=True), AddedToken("</s>", special=True)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", chat_template=template
+    )
+
+
 def build_model(architecture: str, seed: int = 0, **settings: Any) -> Any:
     """A random model in float32 whose biases and norms are random as well, so that leaving one out shows."""
     import torch
@@ -122,8 +147,14 @@ def make_tokenizer() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def make_sentencepiece_tokenizer() -> Callable[..., Any]:
+    """Builds a tokenizer; see `build_sentencepiece_tokenizer`."""
+    return build_sentencepiece_tokenizer
+
+
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., Any]:
-    """Builds a model that is the caller's own; see `build_model`. Its keys are in `architectures`."""
+    """Builds a model that is the caller's own; see `build_model`."""
     built: dict[str, Any] = {}
 
     def make(architecture: str = "llama", seed: int = 0, **settings: Any) -> Any:

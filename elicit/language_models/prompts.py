@@ -16,6 +16,7 @@ from elicit.domains import Question
 from elicit.errors import ModelError
 
 TEXT_MARK, VERDICT_MARK, END_MARK = "\ue0f0TEXT\ue0f1", "\ue0f0VERDICT\ue0f1", "\ue0f0END\ue0f1"
+BREAK = "\n"
 # All that is the same for every text stands before the text, where its keys and values are computed once.
 INSTRUCTION = "{question}\nAnswer with one word, {flagged} or {cleared}."
 CHAT_TURN = "Text:\n{text}"
@@ -63,11 +64,10 @@ class VerdictPrompt:
         tail, rest = rest.split(VERDICT_MARK, 1)
         between = rest.split(TEXT_MARK, 1)[0]
         space = "" if tail[-1:].isspace() else " "
-        self.head = _template_ids(tokenizer, head)
+        self.head = list(tokenizer(head, add_special_tokens=False)["input_ids"])
         if not tokenizer.chat_template:
             self.head = [*_beginning(tokenizer), *self.head]
-        self.tail = _template_ids(tokenizer, tail)
-        self.between = _template_ids(tokenizer, between)
+        [self.tail, self.between] = _inner_ids(tokenizer, [tail, between])
         self._spelled_out = _spelled_out(tokenizer, {*self.head, *self.tail, *self.between})
         self.verdict = Verdict(
             _verdict_id(tokenizer, tail, space + question.flagged),
@@ -99,9 +99,7 @@ class VerdictPrompt:
         # millions of characters from costing minutes in the tokenizer.
         limit = 40 * most
         short = [text if len(text) <= 2 * limit else text[:limit] + text[-limit:] for text in cleaned]
-        encoded = (
-            self._tokenizer(short, add_special_tokens=False, split_special_tokens=True)["input_ids"] if short else []
-        )
+        encoded = _inner_ids(self._tokenizer, short, split_special_tokens=True)
         out = []
         for text, cut, found in zip(cleaned, short, encoded, strict=True):
             ids = [part for token in found for part in self._spelled_out.get(token, (token,))]
@@ -153,8 +151,21 @@ def _render(tokenizer: Any, question: Question) -> str:
     return str(first) + VERDICT_MARK + rendered.split(VERDICT_MARK, 1)[1]
 
 
-def _template_ids(tokenizer: Any, piece: str) -> list[int]:
-    return list(tokenizer(piece, add_special_tokens=False)["input_ids"])
+def _inner_ids(tokenizer: Any, pieces: Sequence[str], **options: Any) -> list[list[int]]:
+    """Token ids of pieces that stand behind other text.
+
+    SentencePiece tokenizers put a space before whatever they are given; so each piece is given behind a line break, whose
+    tokens are then taken off.
+    """
+    if not pieces:
+        return []
+    opening, alone, behind = tokenizer([BREAK, "a", BREAK + "a"], add_special_tokens=False)["input_ids"]
+    ids: list[list[int]] = tokenizer(list(pieces), add_special_tokens=False, **options)["input_ids"]
+    if behind[len(opening) :] == alone:
+        return ids
+    longer = tokenizer([BREAK + piece for piece in pieces], add_special_tokens=False, **options)["input_ids"]
+    cut = len(opening)
+    return [full[cut:] if full[:cut] == opening else own for full, own in zip(longer, ids, strict=True)]
 
 
 def _spelled_out(tokenizer: Any, used: set[int]) -> dict[int, list[int]]:
@@ -166,10 +177,9 @@ def _spelled_out(tokenizer: Any, used: set[int]) -> dict[int, list[int]]:
     added = {token: str(entry.content) for token, entry in tokenizer.added_tokens_decoder.items() if token in used}
     marks = {token: content for token, content in added.items() if content.strip()}
     # Cut after its first character it is no longer found.
-    parts = {token: [content[:1], content[1:]] for token, content in marks.items()}
     return {
-        token: [i for part in pieces if part for i in _template_ids(tokenizer, part) if i not in marks]
-        for token, pieces in parts.items()
+        token: [i for part in _inner_ids(tokenizer, [content[:1], content[1:]]) for i in part if i not in marks]
+        for token, content in marks.items()
     }
 
 
@@ -181,8 +191,7 @@ def _beginning(tokenizer: Any) -> list[int]:
 
 
 def _verdict_id(tokenizer: Any, tail: str, word: str) -> int:
-    before = _template_ids(tokenizer, tail)
-    after = _template_ids(tokenizer, tail + word)
+    before, after = _inner_ids(tokenizer, [tail, tail + word])
     if after[: len(before)] != before or len(after) != len(before) + 1:
         extra = (
             tokenizer.convert_ids_to_tokens(after[len(before) :])
