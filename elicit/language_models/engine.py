@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,12 +128,14 @@ class Engine:
         verdict: Verdict,
         layers: Sequence[int],
         progress: Progress | None = None,
+        odds: dict[int, float] | None = None,
     ) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Hidden states of n prompts under both answers, batch by batch.
+        """Hidden states of n prompts under both answers, batch by batch. Layers above the last one asked for are not run.
 
         Args:
             prefix, suffixes, verdict, progress: as in `log_odds`; a suffix ends right before the verdict.
             layers: which layers' outputs.
+            odds: filled with each row's verdict log-odds, which costs the layers above those asked for.
 
         Yields:
             rows, (b, 3, l, d) hidden states at the last prompt token, at the flagged and at the cleared verdict token, on the
@@ -153,7 +155,7 @@ class Engine:
             ids = pad_right([[*suffix, verdict.flagged, verdict.cleared] for suffix in chosen])
             mask, positions = _contrast_mask(lengths, ids.shape[1], len(prefix), self.model.dtype)
             at = torch.tensor([[n - 1, n, n + 1] for n in lengths])
-            with self._layer_states(layers, at) as states:
+            with self._layer_states(layers, at, stop=odds is None) as states, self._last_odds(rows, at, verdict, odds):
                 self._forward(ids, start, mask, positions)
             return states()
 
@@ -162,7 +164,7 @@ class Engine:
             for answer in (verdict.flagged, verdict.cleared):
                 chosen = [[*suffixes[row], answer] for row in rows]
                 at = torch.tensor([[len(suffix) - 2, len(suffix) - 1] for suffix in chosen])
-                with self._layer_states(layers, at) as states:
+                with self._layer_states(layers, at, stop=True) as states:
                     self._forward(pad_right(chosen), start)
                 answers.append(states())
             return torch.stack([answers[0][:, 0], answers[0][:, 1], answers[1][:, 1]], 1)
@@ -171,6 +173,10 @@ class Engine:
         if together and length > self._compared:
             self._compared = length
             together = self._compare(lambda: in_one_pass([longest]), lambda: in_two_passes([longest]))
+        if odds is not None and not together:
+            reads = [[len(suffix) - 1] for suffix in suffixes]
+            odds |= enumerate(float(value[0]) for value in self.log_odds(prefix, suffixes, reads, verdict))
+            start = self._start(prefix)
         work = in_one_pass if together else in_two_passes
         lengths = [len(self._prefix) + len(suffix) + 2 for suffix in suffixes]
         for batch in batches_by_length(lengths, self._room(prefix)):
@@ -267,7 +273,8 @@ class Engine:
         if mask is not None and positions is not None:
             extra = {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
         past = expand_cache(start, len(ids)) if start is not None else None
-        self.decoder(input_ids=ids.to(device), past_key_values=past, use_cache=past is not None, **extra)
+        with suppress(_Enough):
+            self.decoder(input_ids=ids.to(device), past_key_values=past, use_cache=past is not None, **extra)
 
     @contextmanager
     def _before_norm(self) -> Iterator[_Norm]:
@@ -306,8 +313,26 @@ class Engine:
         return torch.tanh(logits / cap) * cap if cap else torch.as_tensor(logits)
 
     @contextmanager
-    def _layer_states(self, layers: Sequence[int], at: torch.Tensor) -> Iterator[Callable[[], torch.Tensor]]:
-        """Collects the outputs of some layers at positions (b, p) of the suffix; call what it gives for (b, p, l, d)."""
+    def _last_odds(
+        self, rows: Sequence[int], at: torch.Tensor, verdict: Verdict, odds: dict[int, float] | None
+    ) -> Iterator[None]:
+        """Fills `odds` with each row's log-odds at the first of its positions; does nothing when there is nothing to fill."""
+        if odds is None:
+            yield
+            return
+        with self._before_norm() as norm:
+            yield
+        values = self._two_row_head(norm.gather(torch.arange(len(at)), at[:, 0]), verdict)
+        odds |= zip(rows, values.tolist(), strict=True)
+
+    @contextmanager
+    def _layer_states(
+        self, layers: Sequence[int], at: torch.Tensor, stop: bool
+    ) -> Iterator[Callable[[], torch.Tensor]]:
+        """Collects the outputs of some layers at positions (b, p) of the suffix; call what it gives for (b, p, l, d).
+
+        With `stop`, the forward pass ends after the last of these layers.
+        """
         kept: dict[int, torch.Tensor] = {}
         shift = len(self._prefix)
 
@@ -316,6 +341,8 @@ class Engine:
                 hidden = output[0] if isinstance(output, tuple) else output
                 rows = torch.arange(len(at), device=hidden.device)[:, None]
                 kept[layer] = hidden[rows, at.to(hidden.device) + shift].to("cpu")
+                if stop and len(kept) == len(set(layers)):
+                    raise _Enough
 
             return hook
 
@@ -325,6 +352,10 @@ class Engine:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class _Enough(Exception):  # noqa: N818  # nothing is wrong
+    """All hidden states that were asked for are there."""
 
 
 class _Norm:

@@ -54,11 +54,13 @@ class States:
         values: hidden states on the CPU in the model's dtype; rows with a reason are zero.
         layers: (l,) which layers' outputs.
         reasons: (n,) why a text has no states, else None.
+        log_odds: (n,) verdict log-odds from the same pass, NaN where there is a reason; None unless asked for.
     """
 
     values: torch.Tensor
     layers: tuple[int, ...]
     reasons: tuple[str | None, ...]
+    log_odds: NDArray[np.float64] | None = None
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -294,22 +296,36 @@ class LocalModel:
             return self.engine.log_odds(prompt.head, sequences, reads, prompt.verdict, step)
 
     def states(
-        self, question: Question, texts: Sequence[str], layers: Sequence[int], description: str = "hidden states"
+        self,
+        question: Question,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        description: str = "hidden states",
+        log_odds: bool = False,
     ) -> States:
         """Hidden states of n texts at the last prompt token and under both verdicts, `(n, 3, l, d)`.
 
         The last few answers are kept: several probes are fitted on the same texts.
+
+        Args:
+            question: what is asked about each text.
+            texts: (n,) the texts.
+            layers: which layers' outputs; layers above the last of them are not run.
+            description: what the progress bar says.
+            log_odds: read the verdicts from the same pass, which then runs all layers.
         """
         recent = self._weights.recent_states
-        key = (self._adapter_name, self.max_text_tokens, question, tuple(texts), tuple(layers))
+        key = (self._adapter_name, self.max_text_tokens, question, tuple(texts), tuple(layers), log_odds)
         if key not in recent:
-            recent[key] = self._states(question, texts, layers, description)
+            recent[key] = self._states(question, texts, layers, description, log_odds)
             while len(recent) > RECENT_STATES:
                 recent.popitem(last=False)
         recent.move_to_end(key)
         return recent[key]
 
-    def _states(self, question: Question, texts: Sequence[str], layers: Sequence[int], description: str) -> States:
+    def _states(
+        self, question: Question, texts: Sequence[str], layers: Sequence[int], description: str, log_odds: bool
+    ) -> States:
         prompt = self.prompt(question)
         encoded = prompt.encode(texts)
         rows, reasons = _that_fit(encoded, self.context_length - len(prompt.head) - len(prompt.tail) - 1)
@@ -317,10 +333,15 @@ class LocalModel:
         self._ready(prompt)
         width = self.transformers_model.config.get_text_config().hidden_size
         values = torch.zeros((len(texts), 3, len(layers), width), dtype=self.transformers_model.dtype)
+        odds: dict[int, float] | None = {} if log_odds else None
         with progress(len(rows), description) as step:
-            for part, states in self.engine.contrast_states(prompt.head, suffixes, prompt.verdict, layers, step):
+            for part, states in self.engine.contrast_states(prompt.head, suffixes, prompt.verdict, layers, step, odds):
                 values[torch.tensor([rows[i] for i in part])] = states
-        return States(values, tuple(layers), tuple(reasons))
+        if odds is None:
+            return States(values, tuple(layers), tuple(reasons))
+        read = np.full(len(texts), np.nan)
+        read[rows] = [odds[i] for i in range(len(rows))]
+        return States(values, tuple(layers), tuple(reasons), read)
 
     def _ready(self, prompt: VerdictPrompt) -> None:
         """Activate the adapter and, the first time, check the fast path against the model's own logits."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from elicit.domains import UnlabelledDomain
 from elicit.methods.registry import Elicited, label_free
 from elicit.methods.states import PROBE_TEXTS, upper_layers
@@ -19,12 +21,12 @@ def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
 def _fit(probe: ContrastProbe, monitor: VerdictMonitor, target: UnlabelledDomain) -> Elicited:
     texts = target.sample(PROBE_TEXTS)
     layers = upper_layers(monitor.model.layers)
-    states = monitor.model.states(target.question, texts.texts, layers, f"hidden states {target.name}")
-    verdicts = monitor.score(texts)
-    usable = states.usable & verdicts.scored
+    states = monitor.model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
+    assert states.log_odds is not None
+    usable = states.usable & np.isfinite(states.log_odds)
     flagged, cleared = contrast_pair(states)
     probe.fit(flagged[usable], cleared[usable])
-    probe.orient(verdicts.values[usable])
+    probe.orient(states.log_odds[usable])
     details = {"layer": layers[probe.best_layer_], "sign_confidence": round(float(probe.sign_confidence_), 4)}
     warnings: tuple[str, ...] = ()
     if probe.sign_confidence_ < 0.1:

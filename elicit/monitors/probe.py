@@ -44,7 +44,8 @@ class ProbeMonitor(Monitor):
         """Logistic regression on labelled domains; the layer is chosen by cross-validation on the same labels."""
         parts, labels = [], []
         for domain in domains:
-            states = model.states(domain.question, domain.texts, layers, f"hidden states {domain.name}")
+            # With log-odds: a label-free probe on the same texts asks for both, and then there is one pass for the two.
+            states = model.states(domain.question, domain.texts, layers, f"hidden states {domain.name}", log_odds=True)
             known = states.usable & np.isfinite(domain.label_array())
             parts.append(prompt_states(states)[known])
             labels.append(domain.label_array()[known].astype(int))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 
 from elicit.domains import Domain
 from elicit.errors import DomainError
@@ -69,6 +68,8 @@ def train_monitor(
         DomainError: a domain lacks labels or a class, or all its texts are empty.
     """
     # Imported here: transformers' trainer takes seconds to import, and listing methods does not need it.
+    from datasets import Dataset
+    from peft.helpers import disable_input_dtype_casting
     from transformers import PrinterCallback, TrainingArguments
 
     from elicit.training.trainer import ProgressCallback, VerdictTrainer
@@ -77,7 +78,9 @@ def train_monitor(
     model = base.model.without_adapter()
     examples = [example for i, domain in enumerate(domains) for example in _examples(model, domain, i, config)]
     prompts = [model.prompt(domain.question) for domain in domains]
-    with model.trainable_adapter(config.rank, seed) as peft_model:
+    # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
+    half = model.transformers_model.dtype == torch.bfloat16
+    with model.trainable_adapter(config.rank, seed) as peft_model, disable_input_dtype_casting(peft_model, active=half):
         checkpoints = folder / "checkpoints"
         steps = max(1, round(len(examples) * config.epochs / config.batch_size))
         arguments = TrainingArguments(
@@ -101,6 +104,7 @@ def train_monitor(
             dataloader_pin_memory=model.transformers_model.device.type == "cuda",
             disable_tqdm=True,
             use_cpu=model.transformers_model.device.type == "cpu",
+            bf16=half,
         )
         with progress(steps, "training " + ", ".join(domain.name for domain in domains), "step") as step:
             trainer = VerdictTrainer(
@@ -117,11 +121,6 @@ def train_monitor(
             peft_model.save_pretrained(str(folder), selected_adapters=["default"])
             shutil.rmtree(checkpoints, ignore_errors=True)
     return VerdictMonitor(model.with_adapter(folder), base.question)
-
-
-def training_record(config: TrainingConfig, domains: Sequence[Domain]) -> dict[str, Any]:
-    """What a manifest says about a training."""
-    return {**asdict(config), "domains": [domain.name for domain in domains]}
 
 
 def _examples(model: LocalModel, domain: Domain, index: int, config: TrainingConfig) -> list[dict[str, Any]]:
