@@ -252,6 +252,27 @@ class TestContrastStates:
             cleared = own_states(model, [*prefix, *suffix, VERDICT.cleared], [2, 0])
             assert_same_states(found, torch.stack([flagged[-2], flagged[-1], cleared[-1]]))
 
+    @pytest.mark.parametrize("architecture", [*FAST, *PLAIN])
+    def test_log_odds_come_with_the_states_and_equal_those_without(self, make_model, architecture):
+        engine = Engine(make_model(architecture))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            engine.check(PREFIX, SUFFIXES, VERDICT)
+            odds: dict[int, float] = {}
+            parts = list(engine.contrast_states(PREFIX, SUFFIXES, VERDICT, [0], odds=odds))
+            alone = engine.log_odds(PREFIX, SUFFIXES, [[len(suffix) - 1] for suffix in SUFFIXES], VERDICT)
+        assert sorted(row for rows, _ in parts for row in rows) == list(range(len(SUFFIXES)))
+        np.testing.assert_allclose([odds[row] for row in range(len(SUFFIXES))], np.concatenate(alone), atol=1e-4)
+
+    def test_layers_above_the_last_one_asked_for_are_not_run(self, make_model):
+        engine = Engine(make_model("llama"))
+        engine_states(engine, [], SUFFIXES, [0, 1])
+        ran: list[int] = []
+        for layer, module in enumerate(engine.layers):
+            module.register_forward_hook(lambda *_, layer=layer: ran.append(layer))
+        engine_states(engine, [], SUFFIXES, [1])
+        assert set(ran) == {0, 1}
+
     @pytest.mark.parametrize("architecture", FAST)
     def test_one_pass_where_it_is_right(self, make_model, architecture):
         model, engine = make_model(architecture), Engine(make_model(architecture))
