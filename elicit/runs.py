@@ -27,12 +27,12 @@ from filelock import FileLock, Timeout
 from elicit.domains import Domain, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.errors import DomainError, RunError
-from elicit.evaluation import Calibration, evaluate_target, fit_calibration
+from elicit.evaluation import evaluate_target
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
 from elicit.methods import METHODS, Ingredients, Method
-from elicit.monitors import Monitor, Scores, VerdictMonitor
+from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_calibration
 from elicit.reports import write_figures, write_report
 from elicit.training import TrainingConfig, train_monitor
 

@@ -13,10 +13,9 @@ import numpy as np
 
 from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import DomainError, ModelError, RunError
-from elicit.evaluation import Calibration
 from elicit.evaluation.score_files import score_lines
 from elicit.files import read_json
-from elicit.monitors import Monitor, Scores
+from elicit.monitors import Calibration, Monitor, Scores
 from elicit.progress import progress
 
 CHUNK = 512  # lines that are held in memory at once

@@ -8,8 +8,7 @@ import pytest
 from elicit import scoring
 from elicit.domains import Question
 from elicit.errors import DomainError, ModelError, RunError
-from elicit.evaluation import Calibration, fit_calibration
-from elicit.monitors import KeywordMonitor
+from elicit.monitors import Calibration, KeywordMonitor, fit_calibration
 from elicit.scoring import score_file
 
 

@@ -2,12 +2,10 @@
 
 from elicit.evaluation.agreement import METRICS, agreement, difference, evaluate_target, gap_recovered
 from elicit.evaluation.bootstrap import Resampled, bootstrap_weights
-from elicit.evaluation.calibration import Calibration, fit_calibration
 from elicit.evaluation.evaluate import Evaluation, evaluate
 
 __all__ = [
     "METRICS",
-    "Calibration",
     "Evaluation",
     "Resampled",
     "agreement",
@@ -15,6 +13,5 @@ __all__ = [
     "difference",
     "evaluate",
     "evaluate_target",
-    "fit_calibration",
     "gap_recovered",
 ]

@@ -28,7 +28,7 @@ from elicit.evaluation.bootstrap import (
     rounded,
     undefined,
 )
-from elicit.evaluation.calibration import Calibration
+from elicit.monitors.calibration import Calibration
 from elicit.monitors.scores import Scores
 
 METRICS = (

@@ -9,7 +9,7 @@ from typing import Any
 from elicit.domains import Domain, UnlabelledDomain
 from elicit.evaluation.agreement import evaluate_target
 from elicit.evaluation.bootstrap import REPLICATES
-from elicit.evaluation.calibration import fit_calibration
+from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.monitor import Monitor
 
 

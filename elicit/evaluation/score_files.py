@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from elicit.errors import RunError
-from elicit.evaluation.calibration import Calibration
 from elicit.files import write_text
+from elicit.monitors.calibration import Calibration
 from elicit.monitors.scores import Scores
 
 

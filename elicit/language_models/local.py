@@ -163,7 +163,10 @@ class LocalModel:
 
     @contextmanager
     def trainable_adapter(self, rank: int, seed: int) -> Iterator[Any]:
-        """A PEFT model over the shared weights with a new LoRA adapter in training mode; it is gone after the block."""
+        """A PEFT model over the shared weights with a LoRA adapter in training mode; it is gone after the block.
+
+        The adapter starts as a copy of this model's own, whose rank it then has, or else new.
+        """
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
@@ -171,7 +174,9 @@ class LocalModel:
         )
         weights = self._weights
         torch.manual_seed(seed)
-        if weights.peft is None:
+        if self.adapter is not None:
+            weights.peft.load_adapter(str(self.adapter), adapter_name="default", is_trainable=True)
+        elif weights.peft is None:
             weights.peft = get_peft_model(weights.model, config, adapter_name="default")
         else:
             weights.peft.add_adapter("default", config)
@@ -216,7 +221,7 @@ class LocalModel:
                 name.replace(".base_layer", "").encode() + str(tuple(parameter.shape)).encode() + part.tobytes()
             )
         digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
-        digest.update((self.tokenizer.chat_template or "").encode() + str(self.max_text_tokens).encode())
+        digest.update(f"{self.tokenizer.chat_template} {self.max_text_tokens}".encode())
         if self.adapter is not None:
             digest.update(hash_of_files(self.adapter).encode())
         return digest.hexdigest()
@@ -289,6 +294,11 @@ class LocalModel:
             for text, flagged in pack:
                 sequence += prompt.turn(text, flagged)
                 at.append(len(sequence) - len(prompt.between) - 2)
+            if len(prompt.head) + at[-1] + 1 > self.context_length:
+                raise ModelError(
+                    f"{len(pack)} texts in one sequence take {len(prompt.head) + at[-1] + 1} tokens, and the context holds "
+                    f"{self.context_length}; pack fewer or shorter texts"
+                )
             sequences.append(sequence[: at[-1] + 1])
             reads.append(at)
         self._ready(prompt)

@@ -45,10 +45,10 @@ def probe_target(given: Ingredients) -> Monitor:
     return _probe(given.start, [_labelled(given).sample(PROBE_TEXTS)])
 
 
-@reference("verdict-target", "target", "the model fine-tuned on the target's labels: the ceiling")
+@reference("verdict-target", "target", "the transfer monitor fine-tuned further on the target's labels: the ceiling")
 def verdict_target(given: Ingredients) -> Monitor:
     target = _labelled(given)
-    trained = train_monitor(given.untrained, [target], given.folder / "adapter", given.training, given.seed)
+    trained = train_monitor(given.start, [target], given.folder / "adapter", given.training, given.seed)
     return VerdictMonitor(trained.model, target.question)
 
 

@@ -1,5 +1,6 @@
 """Monitors: verdict, few-shot, probe and keyword; each scores texts, and can be saved and loaded."""
 
+from elicit.monitors.calibration import Calibration, fit_calibration
 from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.keyword import KeywordMonitor
 from elicit.monitors.loading import load_monitor
@@ -8,4 +9,14 @@ from elicit.monitors.probe import ProbeMonitor
 from elicit.monitors.scores import Scores
 from elicit.monitors.verdict import VerdictMonitor
 
-__all__ = ["FewShotMonitor", "KeywordMonitor", "Monitor", "ProbeMonitor", "Scores", "VerdictMonitor", "load_monitor"]
+__all__ = [
+    "Calibration",
+    "FewShotMonitor",
+    "KeywordMonitor",
+    "Monitor",
+    "ProbeMonitor",
+    "Scores",
+    "VerdictMonitor",
+    "fit_calibration",
+    "load_monitor",
+]

@@ -8,6 +8,7 @@ from pathlib import Path
 from elicit.domains import Question
 from elicit.errors import ModelError
 from elicit.language_models.local import LocalModel
+from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.keyword import KeywordMonitor
 from elicit.monitors.monitor import SCHEMA, Monitor
@@ -52,4 +53,6 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
         return FewShotMonitor(language_model, question, [(text, flagged) for text, flagged in held["shots"]])
     if kind == ProbeMonitor.kind and question:
         return ProbeMonitor.from_folder(folder, held, language_model, question)
+    if kind == BlendMonitor.kind and question:
+        return BlendMonitor.from_folder(folder, held, language_model, question)
     raise ModelError(f"{file} names an unknown kind of monitor, {kind!r}")

@@ -26,10 +26,13 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         """Mean cross-entropy, over the batch's rows, of the verdict token against the whole vocabulary."""
         alone = model is self.model and not self.args.gradient_checkpointing
         verdict_logits = _shared_head_logits if alone else _whole_logits
-        total = torch.zeros((), device=inputs["verdicts"].device)
+        device = inputs["verdicts"].device
+        total = torch.zeros((), device=device)
         for domain in sorted(set(inputs["domains"].tolist())):
             rows = inputs["domains"] == domain
-            logits = verdict_logits(model, self.heads[domain], inputs["suffixes"][rows], inputs["lengths"][rows])
+            # The decoder is called on its own, outside the forward that accelerate puts under autocast.
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.args.bf16):
+                logits = verdict_logits(model, self.heads[domain], inputs["suffixes"][rows], inputs["lengths"][rows])
             total = total + functional.cross_entropy(logits.float(), inputs["verdicts"][rows], reduction="sum")
         loss = total / len(inputs["verdicts"])
         return (loss, {}) if return_outputs else loss

@@ -57,7 +57,7 @@ def train_monitor(
     An interrupted training continues from its last checkpoint in `folder` when it is started again.
 
     Args:
-        base: the monitor to start from; an adapter that it has is not continued.
+        base: the monitor to start from; training continues a copy of its adapter if it has one.
         domains: labelled domains, each with its own question.
         folder: where the adapter goes, as PEFT writes it.
         config: sizes and rates.
@@ -75,7 +75,7 @@ def train_monitor(
     from elicit.training.trainer import ProgressCallback, VerdictTrainer
 
     config = config or TrainingConfig()
-    model = base.model.without_adapter()
+    model = base.model
     examples = [example for i, domain in enumerate(domains) for example in _examples(model, domain, i, config)]
     prompts = [model.prompt(domain.question) for domain in domains]
     # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.

@@ -74,7 +74,7 @@ def test_groups_of_harmful_rows_show_nothing_and_meet_across_families() -> None:
     assert all(group is not None and len(group) == 16 and int(group, 16) for group in harm.groups + objective.groups)
     assert set(harm.groups) & set(objective.groups)
     with pytest.raises(DomainError, match=r"share 2\d\d texts"):
-        check_overlap([harm], objective)
+        check_overlap([harm], [objective])
 
 
 def test_no_placeholder_gives_an_attack_away() -> None:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from elicit.evaluation import METRICS, Calibration, Resampled, agreement, difference, evaluate_target, gap_recovered
+from elicit.evaluation import METRICS, Resampled, agreement, difference, evaluate_target, gap_recovered
 from elicit.evaluation.agreement import CURVE_POINTS, roc_points
 from elicit.evaluation.bootstrap import bootstrap_weights
+from elicit.monitors import Calibration
 from elicit.monitors.scores import Scores, scores_from
 
 AT_ZERO = Calibration(1.0, 0.0, 0.0, "median")

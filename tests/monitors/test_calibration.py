@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elicit.evaluation import Calibration, fit_calibration
+from elicit.monitors import Calibration, fit_calibration
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
 

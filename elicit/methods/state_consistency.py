@@ -1,0 +1,231 @@
+"""Consistency search with mutual predictability measured in hidden states.
+
+Wen et al. (2025, arXiv 2506.10139) look for the labelling in which every label is predictable from the others, given the model.
+They ask the model in its context window, one long prompt per label. Here the predictor is ridge regression on the monitor's own
+hidden states, for which the predictions of all n labels, each from the other n − 1, are closed form: with the centred kernel K,
+H = K(K + λI)⁻¹ and y the labels less their mean,
+
+    f = (Hy − diag(H) y) / (1 − diag(H)),                             (leave-one-out; Allen, 1974)
+
+so a sweep over all labels costs one n × n product and no pass through the model. f_i never contains text i's own label, so it is
+evidence beside the verdict, and is weighed as a second rater would be (naive Bayes, re-estimated in each sweep as in EM): with
+p_i the current probability of label 1, m₁ and m₀ the means of f weighted by p and 1 − p, and s² its variance around them,
+
+    log-odds_i = π_i + (m₁ − m₀)/s² · (f_i − (m₁ + m₀)/2),        p_i = σ(log-odds_i),
+
+where π_i, the calibrated log-odds of text i's own verdict, stays as prior evidence. Where states predict nothing, m₁ = m₀ and the
+verdict stays what it was. Without the prior, the fixed points of y → f are the leading eigenvectors of K (the top principal
+component, as in CRC, when λ is large), which may be any salient feature; the prior is what ties the search to the question.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elicit.domains import UnlabelledDomain
+from elicit.errors import DomainError
+from elicit.methods.registry import Elicited, label_free
+from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.monitors.blend import BlendMonitor
+from elicit.monitors.calibration import fit_calibration
+from elicit.monitors.probe import prompt_states
+from elicit.monitors.verdict import VerdictMonitor
+
+Floats = NDArray[np.float64]
+PENALTIES = tuple(float(10**power) for power in np.arange(-2.0, 3.1, 0.5))  # of kernels with mean diagonal 1
+LAYERS = 3  # the best-predicting layers, whose predictions are averaged
+SWEEPS = 50
+SURE = 6.0  # no verdict counts for more than these log-odds: calibration of well separated scores is overconfident
+FEWEST = 8
+
+
+@label_free(
+    "state-consistency",
+    "labels that hidden states predict from each other, in closed form, with the monitor's verdicts as prior evidence",
+)
+def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
+    """A blend of the monitor's verdict with a ridge read-out of its hidden states. Deterministic: the seed plays no part."""
+    texts = target.sample(PROBE_TEXTS)
+    layers = upper_layers(monitor.model.layers)
+    states = monitor.model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
+    assert states.log_odds is not None
+    usable = states.usable & np.isfinite(states.log_odds)
+    if usable.sum() < FEWEST:
+        raise DomainError(f"{target.name}: {usable.sum()} texts can be read; state-consistency needs at least {FEWEST}")
+    calibration = fit_calibration(states.log_odds[usable])
+    prior = np.clip(calibration.slope * states.log_odds[usable] + calibration.intercept, -SURE, SURE)
+    features = prompt_states(states)[usable].astype(np.float64)
+    found = search(features, prior)
+    weights, bias = found.read_out(features)
+    chosen = tuple(layers[layer] for layer in found.layers)
+    blend = BlendMonitor(
+        monitor.model, target.question, chosen, weights, calibration.slope, calibration.intercept + bias
+    )
+    return Elicited(blend, found.details(prior) | {"layers": list(chosen)}, found.warnings(prior))
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where the search ended.
+
+    Attributes:
+        log_odds: (n,) of each text's label: prior plus evidence of the states.
+        labels: (n,) soft labels in (−1, 1) on which the read-out rests.
+        predictability: 1 − leave-one-out residual variance ÷ variance of the labels; 0 = the states predict nothing.
+        evidence: what the states' prediction of a label says about it.
+        layers: positions of the layers that are used.
+        penalties: λ of each of them.
+        sweeps: updates until nothing moved.
+    """
+
+    log_odds: Floats
+    labels: Floats
+    predictability: float
+    evidence: Evidence
+    layers: tuple[int, ...]
+    penalties: tuple[float, ...]
+    sweeps: int
+
+    def read_out(self, features: Floats) -> tuple[Floats, float]:
+        """Weights (l, d) and bias that give new texts the states' evidence, from the mean over layers of the ridge predictions."""
+        share = self.evidence.gain / len(self.layers)
+        weights, bias = [], -self.evidence.gain * self.evidence.middle
+        for layer, penalty in zip(self.layers, self.penalties, strict=True):
+            centred, mean, scale = _centred(features[:, layer])
+            dual = np.linalg.solve(
+                centred @ centred.T + penalty * np.eye(len(centred)), self.labels - self.labels.mean()
+            )
+            weight = share * (centred.T @ dual) / scale
+            weights.append(weight)
+            bias -= float(weight @ mean)
+        return np.stack(weights), bias
+
+    def details(self, prior: Floats) -> dict[str, object]:
+        """Figures about the search, none of which involves a label."""
+        p = 1 / (1 + np.exp(-np.clip(self.log_odds, -30, 30)))
+        entropy = -np.mean(p * np.log2(np.maximum(p, 1e-12)) + (1 - p) * np.log2(np.maximum(1 - p, 1e-12)))
+        return {
+            "texts": len(prior),
+            "predictability": round(self.predictability, 4),
+            "drift": round(float(np.mean((self.log_odds > 0) != (prior > 0))), 4),
+            "flagged_share": round(float(np.mean(self.log_odds > 0)), 4),
+            "mean_label_entropy_bits": round(float(entropy), 4),
+            "sweeps": self.sweeps,
+        }
+
+    def warnings(self, prior: Floats) -> tuple[str, ...]:
+        """Alarms: what makes the labelling doubtful."""
+        share, drift = float(np.mean(self.log_odds > 0)), float(np.mean((self.log_odds > 0) != (prior > 0)))
+        alarms = []
+        if min(share, 1 - share) < 0.02:
+            alarms.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")
+        if self.predictability < 0.05:
+            alarms.append("the hidden states do not predict the verdicts, which therefore stay as they were")
+        if drift > 0.25:
+            alarms.append(f"{drift:.0%} of the labels left the monitor's verdict: it may have found another feature")
+        if self.sweeps >= SWEEPS:
+            alarms.append(f"the labels still moved after {SWEEPS} sweeps")
+        return tuple(alarms)
+
+
+def search(features: Floats, prior: Floats) -> Search:
+    """Labels of n texts that their states predict from each other, starting from prior log-odds.
+
+    Layers and penalties are those whose leave-one-out predictions fit the prior's soft labels best; they are then kept.
+
+    Args:
+        features: (n, l, d) hidden states.
+        prior: (n,) log-odds of each text on its own.
+    """
+    labels = np.tanh(prior / 2)
+    spectra = [_spectrum(features[:, layer]) for layer in range(features.shape[1])]
+    rated = [_best_penalty(spectrum, labels) for spectrum in spectra]
+    order = sorted(range(len(rated)), key=lambda layer: rated[layer][0])[:LAYERS]
+    hats = [_hat(spectra[layer], rated[layer][1]) for layer in order]
+    residual = float(np.mean((labels - labels.mean() - _predict(hats, labels)) ** 2))
+    predictability = max(0.0, 1 - residual / max(float(labels.var()), 1e-12))
+    sweeps, moved, evidence = 0, np.inf, Evidence(0.0, 0.0)
+    while predictability > 0 and moved > 1e-4 and sweeps < SWEEPS:
+        sweeps += 1
+        predicted = _predict(hats, labels)
+        evidence = Evidence.of(predicted, labels)
+        # Half steps: labels that are updated all at once can otherwise swing between two states for ever.
+        new = 0.5 * labels + 0.5 * np.tanh((prior + evidence.log_odds(predicted)) / 2)
+        moved = float(np.abs(new - labels).max())
+        labels = new
+    return Search(
+        log_odds=prior + evidence.log_odds(_predict(hats, labels)),
+        labels=labels,
+        predictability=predictability,
+        evidence=evidence,
+        layers=tuple(order),
+        penalties=tuple(rated[layer][1] for layer in order),
+        sweeps=sweeps,
+    )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a prediction f says about its label: gain · (f − middle) in log-odds."""
+
+    gain: float
+    middle: float
+
+    @classmethod
+    def of(cls, predicted: Floats, labels: Floats) -> Evidence:
+        """Two Gaussians of one variance, weighted by soft labels in (−1, 1)."""
+        flagged = (1 + labels) / 2
+        high = float((flagged * predicted).sum() / max(flagged.sum(), 1e-9))
+        low = float(((1 - flagged) * predicted).sum() / max((1 - flagged).sum(), 1e-9))
+        variance = float((flagged * (predicted - high) ** 2 + (1 - flagged) * (predicted - low) ** 2).mean())
+        # Predictions that say the opposite of their labels are no evidence for the opposite.
+        gain = max(0.0, high - low) / variance if variance > 1e-12 else 0.0
+        return cls(gain, (high + low) / 2)
+
+    def log_odds(self, predicted: Floats) -> Floats:
+        return self.gain * (predicted - self.middle)
+
+
+def leave_one_out(hat: Floats, labels: Floats) -> Floats:
+    """(n,) prediction of each label by the ridge regression on all others, from the (n, n) hat matrix."""
+    own = np.diag(hat)
+    return np.asarray((hat @ labels - own * labels) / np.maximum(1 - own, 1e-9))
+
+
+def _predict(hats: list[Floats], labels: Floats) -> Floats:
+    """(n,) mean over layers of the leave-one-out predictions of the labels' distance from their mean."""
+    centred = labels - labels.mean()
+    return np.asarray(np.mean([leave_one_out(hat, centred) for hat in hats], axis=0))
+
+
+def _centred(states: Floats) -> tuple[Floats, Floats, float]:
+    """States with mean 0 and mean squared length 1, their mean, and the length by which they were divided."""
+    mean = states.mean(0)
+    centred = states - mean
+    scale = float(np.sqrt((centred**2).sum(1).mean())) or 1.0
+    return centred / scale, mean, scale
+
+
+def _spectrum(states: Floats) -> tuple[Floats, Floats]:
+    """Eigenvectors (n, n) and eigenvalues (n,) of the centred kernel."""
+    centred, _, _ = _centred(states)
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    return vectors, np.maximum(values, 0.0)
+
+
+def _hat(spectrum: tuple[Floats, Floats], penalty: float) -> Floats:
+    """Hat matrix of ridge regression on centred states and labels."""
+    vectors, values = spectrum
+    return np.asarray((vectors * (values / (values + penalty))) @ vectors.T)
+
+
+def _best_penalty(spectrum: tuple[Floats, Floats], labels: Floats) -> tuple[float, float]:
+    """Smallest leave-one-out squared error, and the penalty that reaches it."""
+    errors = [
+        (float(np.mean((labels - leave_one_out(_hat(spectrum, penalty), labels)) ** 2)), penalty)
+        for penalty in PENALTIES
+    ]
+    return min(errors)
