@@ -247,6 +247,27 @@ def methods() -> None:
         click.echo(f"{method.name:<{width}}  {kind:<14}  {method.description}")
 
 
+@main.command()
+@click.option("--clear", is_flag=True, help="Remove cached verdict readings; models and data stay.")
+@click.option("--clear-all", is_flag=True, help="Remove everything: readings, models and data.")
+def cache(clear: bool, clear_all: bool) -> None:
+    """Show what is kept in the user's cache, or clear it."""
+    import shutil
+
+    from elicit.domains.artefacts import cache_dir
+    from elicit.language_models.cache import ReadingCache
+
+    if clear or clear_all:
+        ReadingCache().clear()
+    if clear_all:
+        for part in ("artefacts", "domains", "models"):
+            shutil.rmtree(cache_dir() / part, ignore_errors=True)
+    click.echo(f"{cache_dir()}")
+    for part in sorted(cache_dir().iterdir()) if cache_dir().is_dir() else ():
+        files = [part] if part.is_file() else [path for path in part.rglob("*") if path.is_file()]
+        click.echo(f"  {part.name:<20} {sum(path.stat().st_size for path in files) / 1e6:>10.1f} MB")
+
+
 def _all_methods() -> tuple[str, ...]:
     from elicit.methods import METHODS
 

@@ -255,14 +255,14 @@ class _Run:
             held = read_json(folder / "calibration.json")
             return read_scores(file), Calibration.from_json(held["calibration"]), held["about"]
         self.say(f"{target.name}: {method.name}")
-        with _Timed(self, f"{target.name}/{method.name}") as spent:
+        with _Timed(self, f"{target.name}/{method.name}"):
             monitor, about = self._build(method, target, folder)
             calibration = fit_calibration(
                 monitor.score(target.calibration.sample(self.config.calibration_texts).unlabelled()).values
             )
             scores = monitor.score(test.unlabelled())
         monitor.save(folder)
-        about |= {"threshold": calibration.threshold, "calibration": calibration.kind, "tokens": spent.tokens}
+        about |= {"threshold": calibration.threshold, "calibration": calibration.kind}
         if scores.verdict_mass is not None and np.isfinite(scores.verdict_mass).any():
             about["verdict_mass"] = round(float(np.nanmean(scores.verdict_mass)), 4)
         write_json(folder / "calibration.json", {"calibration": calibration.to_json(), "about": about})
@@ -352,16 +352,17 @@ class _Timed(AbstractContextManager["_Timed"]):
 
     def __init__(self, owner: _Run, name: str) -> None:
         self._owner, self._name, self._meter = owner, name, owner.untrained.model.meter
-        self.tokens = 0
 
     def __enter__(self) -> _Timed:
         self._since, self._tokens = time.monotonic(), self._meter.tokens
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        self.tokens = self._meter.tokens - self._tokens
         if kind is None:
-            self._owner.timings[self._name] = {"seconds": round(time.monotonic() - self._since, 2)}
+            self._owner.timings[self._name] = {
+                "seconds": round(time.monotonic() - self._since, 2),
+                "tokens": self._meter.tokens - self._tokens,
+            }
             write_json(self._owner.timings_file, self._owner.timings)
 
 

@@ -170,3 +170,10 @@ def make_model() -> Callable[..., Any]:
 def chat_template() -> str:
     """The template of `make_tokenizer()`: ChatML, as in SmolLM2 and Qwen."""
     return CHATML
+
+
+@pytest.fixture(autouse=True)
+def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readings of tests are cached apart from the user's, and each test begins with none."""
+    folder = tmp_path_factory.mktemp("readings")
+    monkeypatch.setattr("elicit.language_models.cache.cache_dir", lambda: folder)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import Question
 from elicit.errors import ModelError
+from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Engine, Meter
 from elicit.language_models.loading import DEFAULT_MODEL, load_model
 from elicit.language_models.prompts import EncodedText, VerdictPrompt
@@ -25,6 +26,7 @@ from elicit.progress import progress
 MASS_SAMPLE = (
     32  # texts whose verdict mass is computed: it needs the whole vocabulary, and its mean is what one looks at
 )
+CHECKPOINT = 1024  # sequences after which what was read is kept
 RECENT_STATES = 3  # answers of `states` that are kept in memory
 LONGEST_SHOT = 256  # tokens of one example in a few-shot context
 
@@ -123,13 +125,22 @@ class LocalModel:
         meter: tokens so far, of everything that shares these weights.
     """
 
-    def __init__(self, name: str, weights: _Weights, adapter: Path | None = None, max_text_tokens: int = 2048) -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: _Weights,
+        adapter: Path | None = None,
+        max_text_tokens: int = 2048,
+        cache: ReadingCache | None = None,
+    ) -> None:
         self.name, self.adapter, self.max_text_tokens = name, adapter, max_text_tokens
         self._weights = weights
         self._adapter_name = weights.load(adapter) if adapter is not None else None
         self.engine = Engine(weights.model, meter=weights.meter)
         self.meter = weights.meter
         self._prompts: dict[Question, VerdictPrompt] = {}
+        self._cache = cache
+        self._fingerprint: str | None = None
         self._checked = False
 
     @classmethod
@@ -144,22 +155,23 @@ class LocalModel:
             device: "auto" or a torch device.
             max_text_tokens: longer texts lose their middle.
         """
-        return cls(name, _Weights(*load_model(name, dtype, device)), max_text_tokens=max_text_tokens)
+        weights = _Weights(*load_model(name, dtype, device))
+        return cls(name, weights, max_text_tokens=max_text_tokens, cache=ReadingCache())
 
     @classmethod
     def from_transformers(
         cls, model: Any, tokenizer: Any, name: str = "model", max_text_tokens: int = 2048
     ) -> LocalModel:
-        """Wrap a model and a tokenizer that are already in memory."""
+        """Wrap a model and a tokenizer that are already in memory. Nothing is cached: their weights may still change."""
         return cls(name, _Weights(model, tokenizer), max_text_tokens=max_text_tokens)
 
     def with_adapter(self, folder: Path) -> LocalModel:
         """The same weights under a LoRA adapter."""
-        return LocalModel(self.name, self._weights, folder, self.max_text_tokens)
+        return LocalModel(self.name, self._weights, folder, self.max_text_tokens, self._cache)
 
     def without_adapter(self) -> LocalModel:
         """The same weights as they were before any training."""
-        return LocalModel(self.name, self._weights, None, self.max_text_tokens)
+        return LocalModel(self.name, self._weights, None, self.max_text_tokens, self._cache)
 
     @contextmanager
     def trainable_adapter(self, rank: int, seed: int) -> Iterator[Any]:
@@ -210,8 +222,17 @@ class LocalModel:
         return int(getattr(config, "max_position_embeddings", None) or 131_072)
 
     def fingerprint(self) -> str:
-        """Hash of configuration, a sample of every weight, the tokenizer, and the whole adapter."""
+        """Hash of configuration, a sample of every weight, the tokenizer, and the whole adapter; computed once."""
+        if self._fingerprint is None:
+            self._fingerprint = self._compute_fingerprint()
+        return self._fingerprint
+
+    def _compute_fingerprint(self) -> str:
         digest = hashlib.sha256(str(self.transformers_model.dtype).encode())
+        config = self.transformers_model.config.to_dict()
+        for where in ("_name_or_path", "transformers_version"):
+            config.pop(where, None)
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         for name, parameter in self.transformers_model.named_parameters():
             if "lora_" in name:
                 continue
@@ -258,13 +279,11 @@ class LocalModel:
             prefix += prompt.turn(shot, flagged)
         rows, reasons = _that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
         suffixes = [prompt.suffix(encoded[row]) for row in rows]
-        self._ready(prompt)
         values, mass = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
-        held = dict.fromkeys(range(0, len(rows), max(1, len(rows) // MASS_SAMPLE)), np.nan)
-        with progress(len(rows), description) as step:
-            read = self.engine.log_odds(prefix, suffixes, [[len(s) - 1] for s in suffixes], prompt.verdict, step, held)
+        sampled = range(0, len(rows), max(1, len(rows) // MASS_SAMPLE))
+        read, sample = self._read(prefix, suffixes, [[len(s) - 1] for s in suffixes], prompt, description, sampled)
         for i, row in enumerate(rows):
-            values[row], mass[row] = read[i][0], held.get(i, np.nan)
+            values[row], mass[row] = read[i][0], sample.get(i, np.nan)
         for row in rows:
             if not np.isfinite(values[row]):
                 values[row], reasons[row] = np.nan, "the model's logits are not finite numbers; try --dtype float32"
@@ -275,7 +294,7 @@ class LocalModel:
         question: Question,
         packs: Sequence[Sequence[tuple[EncodedText, bool]]],
         description: str = "few-shot scoring",
-    ) -> list[NDArray[np.float32]]:
+    ) -> list[NDArray[np.float64]]:
         """Log-odds at every verdict of sequences of labelled texts: text i is read after the i examples before it.
 
         Args:
@@ -301,9 +320,43 @@ class LocalModel:
                 )
             sequences.append(sequence[: at[-1] + 1])
             reads.append(at)
-        self._ready(prompt)
-        with progress(len(packs), description, "context") as step:
-            return self.engine.log_odds(prompt.head, sequences, reads, prompt.verdict, step)
+        return self._read(prompt.head, sequences, reads, prompt, description)[0]
+
+    def _read(
+        self,
+        prefix: Sequence[int],
+        suffixes: Sequence[Sequence[int]],
+        reads: Sequence[Sequence[int]],
+        prompt: VerdictPrompt,
+        description: str,
+        sampled: Sequence[int] = (),
+    ) -> tuple[list[NDArray[np.float64]], dict[int, float]]:
+        """Log-odds of each sequence, and verdict mass of the sampled ones; only what the cache does not hold is computed."""
+        asked = (self.fingerprint(), tuple(prefix), prompt.verdict)
+        keys = [reading_key(*asked, tuple(s), tuple(at)) for s, at in zip(suffixes, reads, strict=True)]
+        held = self._cache.get(keys) if self._cache else {}
+        # A reading is its log-odds and, last, its verdict mass, which is NaN where that was not asked for.
+        missing = [
+            i for i, key in enumerate(keys) if key not in held or (i in set(sampled) and not np.isfinite(held[key][-1]))
+        ]
+        if missing:
+            self._ready(prompt)
+        with progress(len(suffixes), description) as step:
+            step(len(suffixes) - len(missing))
+            for start in range(0, len(missing), CHECKPOINT):
+                part = missing[start : start + CHECKPOINT]
+                mass = {i: np.nan for i, row in enumerate(part) if row in set(sampled)}
+                found = self.engine.log_odds(
+                    prefix, [suffixes[i] for i in part], [reads[i] for i in part], prompt.verdict, step, mass
+                )
+                new = {
+                    keys[row]: np.append(values.astype(np.float64), mass.get(i, np.nan))
+                    for i, (row, values) in enumerate(zip(part, found, strict=True))
+                }
+                if self._cache:
+                    self._cache.put(new)
+                held |= new
+        return [held[key][:-1] for key in keys], {i: float(held[keys[i]][-1]) for i in sampled}
 
     def states(
         self,

@@ -9,6 +9,7 @@ import pytest
 
 import elicit.runs
 from elicit.errors import DomainError, ModelError, RunError
+from elicit.language_models.cache import ReadingCache
 from elicit.methods import METHODS
 from elicit.monitors import load_monitor
 from elicit.runs import RunConfig, run
@@ -91,6 +92,7 @@ def test_target_labels_never_reach_a_label_free_method(change, model_folder, sou
 def test_the_same_command_twice_gives_the_same_bytes(model_folder, source, target, tmp_path) -> None:
     asked = config(model_folder, target, source, methods=("transfer", "bootstrap", "ccs"))
     run(asked, tmp_path / "a")
+    ReadingCache().clear()
     run(asked, tmp_path / "b")
     assert outputs(tmp_path / "a") == outputs(tmp_path / "b")
     results = [(tmp_path / where / "results.json").read_bytes() for where in "ab"]
