@@ -22,9 +22,9 @@ DEMO = {
     "sources": ("vader/amazon",),
     "targets": ("vader/tweets", "vader/nyt"),
     "source_texts": 640,
-    "target_texts": 240,
-    "calibration_texts": 96,
-    "test_texts": 240,
+    "target_texts": 192,
+    "calibration_texts": 64,
+    "test_texts": 200,
     "drop_overlap": True,
 }
 

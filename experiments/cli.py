@@ -1,0 +1,61 @@
+"""`elicit-experiment`: one command per question; each composes `elicit` and `probes` and writes a run folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from elicit.errors import ElicitError
+
+OUT = click.Path(path_type=Path, file_okay=False)
+
+
+class _Group(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ElicitError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group)
+def main() -> None:
+    """Experiments on elicitation, and benchmarks against what people use today."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ["TQDM_DISABLE"] = "1"
+
+
+@main.command()
+@click.option("--preset", type=click.Choice(["smoke", "default", "full"]), default="default", show_default=True)
+@click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")
+def elicitation(preset: str, out: Path) -> None:
+    """All label-free methods on several targets, from the untrained and from the source-trained model."""
+    from experiments.elicitation import PRESETS, run_elicitation
+
+    run_elicitation(PRESETS[preset], out, say=click.echo)
+
+
+@main.group()
+def benchmark() -> None:
+    """Speed, measured side by side in one process."""
+
+
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--texts", default=500, show_default=True, type=click.IntRange(16))
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
+@click.option("--out", type=OUT, required=True)
+def engine(model: str, texts: int, repeats: int, out: Path) -> None:
+    """Verdict scoring and hidden states against a plain transformers loop, and lm-eval where it is installed."""
+    from experiments.benchmark_engine import benchmark_engine
+
+    benchmark_engine(model, texts, repeats, out, say=click.echo)
+
+
+if __name__ == "__main__":
+    main()
