@@ -263,9 +263,9 @@ def cache(clear: bool, clear_all: bool) -> None:
         for part in ("artefacts", "domains", "models"):
             shutil.rmtree(cache_dir() / part, ignore_errors=True)
     click.echo(f"{cache_dir()}")
-    for part in sorted(cache_dir().iterdir()) if cache_dir().is_dir() else ():
-        files = [part] if part.is_file() else [path for path in part.rglob("*") if path.is_file()]
-        click.echo(f"  {part.name:<20} {sum(path.stat().st_size for path in files) / 1e6:>10.1f} MB")
+    for entry in sorted(cache_dir().iterdir()) if cache_dir().is_dir() else ():
+        files = [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
+        click.echo(f"  {entry.name:<20} {sum(path.stat().st_size for path in files) / 1e6:>10.1f} MB")
 
 
 def _all_methods() -> tuple[str, ...]:

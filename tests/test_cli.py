@@ -135,3 +135,15 @@ def test_another_question_is_asked_without_the_old_threshold(tmp_path) -> None:
     ok("score", "--monitor", monitor, "--question", "Is it bad?", "--out", tmp_path / "b", texts)
     assert set(json.loads((tmp_path / "a").read_text())) == {"id", "score", "label_hat", "confidence"}
     assert set(json.loads((tmp_path / "b").read_text())) == {"id", "score"}
+
+
+def test_cache_shows_and_clears_readings(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("elicit.domains.artefacts.cache_dir", lambda: tmp_path)
+    monkeypatch.setattr("elicit.language_models.cache.cache_dir", lambda: tmp_path)
+    (tmp_path / "readings.sqlite").write_bytes(b"x" * 2_000_000)
+    (tmp_path / "models" / "a").mkdir(parents=True)
+    (tmp_path / "models" / "a" / "weights").write_bytes(b"x" * 3_000_000)
+    assert "readings.sqlite             2.0 MB" in ok("cache")
+    assert "readings.sqlite" not in ok("cache", "--clear")
+    assert "models                      3.0 MB" in ok("cache")
+    assert "models" not in ok("cache", "--clear-all")
