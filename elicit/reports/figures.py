@@ -18,6 +18,7 @@ import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from elicit.files import write_text
 from elicit.reports.rows import Measure, ReportRow, ReportTarget, Results, read_targets
 from elicit.reports.summary import figure as words
 from elicit.reports.summary import interval
@@ -92,12 +93,11 @@ def draw_figures(results: Results) -> list[Drawing]:
 
 
 def write_figures(results: Results, folder: Path) -> list[Path]:
-    """Write every figure as an SVG file into `folder`, which is made if it is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write every figure as an SVG file into `folder`, which is made if it is missing; each file whole or not at all."""
     paths = []
     for drawing in draw_figures(results):
         path = folder / f"{drawing.name}.svg"
-        path.write_text(drawing.svg, encoding="utf-8")
+        write_text(path, drawing.svg)
         paths.append(path)
     return paths
 
@@ -208,8 +208,7 @@ def _rows(axes: Any, rows: Sequence[ReportRow], name: str, say: Callable[[Measur
         if place and row.label_free != rows[place - 1].label_free:
             axes.axhline(place - 0.5, color=FAINT, linewidth=0.8, zorder=0)
         measure = row.measure(name)
-        note = "failed" if row.error else "undefined"
-        said = say(measure) if measure.value is not None else note
+        said = say(measure) if measure.value is not None else row.absent or "undefined"
         colour = INK if measure.value is not None else MUTED
         axes.annotate(
             said, (1.03, place), xycoords=("axes fraction", "data"), va="center_baseline", fontsize=9, color=colour

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from elicit.files import write_text
 from elicit.reports.figures import draw_figures
 from elicit.reports.rows import (
     Measure,
@@ -42,6 +42,7 @@ DETAILS = (
     ("ece", "ECE"),
     ("brier", "Brier"),
 )
+COSTS = ("FPR reached for 1 % / 5 %", "Threshold", "Verdict mass", "Texts measured", "Seconds", "Tokens")
 DASH = "–"
 
 
@@ -69,15 +70,12 @@ def write_report(results: Results, path: Path) -> Path:
 
     Args:
         results: what `results.json` holds.
-        path: the HTML file; its folder must exist.
+        path: the HTML file; its folder is made if it is missing.
+
+    Raises:
+        RunError: the file cannot be written; what was there before stays.
     """
-    page = render_report(results)
-    held = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        held.write_text(page, encoding="utf-8")
-        os.replace(held, path)
-    finally:
-        held.unlink(missing_ok=True)
+    write_text(path, render_report(results))
     return path
 
 
@@ -110,7 +108,7 @@ def render_report(results: Results) -> str:
         warnings=_warnings(results, targets),
         environment=_environment(results),
         command=str(results.get("command") or ""),
-        details=[title for _, title in DETAILS],
+        details=[*(title for _, title in DETAILS), *COSTS],
     )
 
 
@@ -134,16 +132,17 @@ def _row(row: ReportRow, notes: dict[str, int]) -> dict[str, Any]:
 
     def cell(name: str, percent: bool = False, signed: bool = False) -> Cell:
         measure = row.measure(name)
-        if measure.value is None and not row.error:
+        if measure.value is None and not row.absent:
             notes.setdefault(measure.undefined, len(notes) + 1)
             return Cell("undefined", f"note {notes[measure.undefined]}", kind="undefined")
-        return _cell(measure, percent, signed, _achieved(row, name))
+        return _cell(measure, percent, signed)
 
     versus = Cell(DASH, kind="text") if row.method == "transfer" else cell("versus_transfer", signed=True)
     return {
         "method": row.method,
         "description": row.description,
-        "error": row.error,
+        "absent": row.absent,
+        "why": row.error or row.skipped,
         "label_free": row.label_free,
         "labels": row.labels_used,
         "labels_said": LABELS.get(row.labels_used, "not recorded"),
@@ -157,7 +156,9 @@ def _row(row: ReportRow, notes: dict[str, int]) -> dict[str, Any]:
         ],
         "more": [
             *(cell(name) for name, _ in DETAILS),
+            _reached(row),
             _plain(row.held.get("threshold"), "{:.4g}", _calibration(row)),
+            _plain(row.held.get("verdict_mass"), "{:.3f}"),
             _plain(row.n, "{:.0f}"),
             _plain(row.held.get("seconds"), "{:,.1f}"),
             _plain(row.held.get("tokens"), "{:,.0f}"),
@@ -166,7 +167,7 @@ def _row(row: ReportRow, notes: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _cell(measure: Measure, percent: bool, signed: bool, title: str) -> Cell:
+def _cell(measure: Measure, percent: bool, signed: bool) -> Cell:
     if measure.value is None:
         return Cell(DASH, kind="undefined")
     form = "{:.0%}" if percent else "{:+.3f}" if signed else "{:.3f}"
@@ -174,7 +175,7 @@ def _cell(measure: Measure, percent: bool, signed: bool, title: str) -> Cell:
     if measure.low is not None and measure.high is not None:
         small = f"[{form.format(measure.low)}, {form.format(measure.high)}]".replace("-", "−")
     said = form.format(measure.value).replace("-", "−")
-    return Cell(said, small, repr(measure.value), title="; ".join(part for part in (title, measure.warning) if part))
+    return Cell(said, small, repr(measure.value), title=measure.warning)
 
 
 def _coverage(row: ReportRow) -> Cell:
@@ -197,10 +198,19 @@ def _calibration(row: ReportRow) -> str:
     return str(held.get("kind", "") if isinstance(held, Mapping) else held or "")
 
 
-def _achieved(row: ReportRow, name: str) -> str:
+def _achieved(row: ReportRow, name: str) -> float | None:
     held = row.held.get(name)
     achieved = held.get("achieved_fpr") if isinstance(held, Mapping) else None
-    return f"achieved false positive rate {achieved:.3f}" if isinstance(achieved, int | float) else ""
+    return float(achieved) if isinstance(achieved, int | float) and not isinstance(achieved, bool) else None
+
+
+def _reached(row: ReportRow) -> Cell:
+    """False positive rates of the thresholds behind the two TPRs: few cleared texts cannot resolve 1 %."""
+    strict, lenient = (_achieved(row, name) for name in ("tpr_at_1_fpr", "tpr_at_5_fpr"))
+    if strict is None and lenient is None:
+        return Cell(DASH, kind="text")
+    said = " / ".join(DASH if rate is None else f"{rate:.1%}" for rate in (strict, lenient))
+    return Cell(said, sort=repr(lenient if strict is None else strict))
 
 
 def _accounting(targets: list[ReportTarget]) -> list[dict[str, str]]:
@@ -230,12 +240,21 @@ def _domain(held: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": str(held.get("name", "")),
         "question": question_text(held.get("question")),
-        "rows": str(held.get("rows", "") if held.get("rows") is not None else ""),
+        "rows": _rows(held),
+        "notes": str(held.get("notes") or ""),
         "splits": splits,
         "flagged": f"{share:.1%}" if isinstance(share, int | float) and not isinstance(share, bool) else DASH,
         "licence": str(held.get("licence") or "not recorded"),
         "sensitive": held.get("sensitive") is True,
     }
+
+
+def _rows(held: Mapping[str, Any]) -> str:
+    rows, duplicates = held.get("rows"), held.get("duplicates")
+    if rows is None:
+        return ""
+    noun = "duplicate" if duplicates == 1 else "duplicates"
+    return f"{rows} ({duplicates} {noun} left out)" if duplicates else f"{rows}"
 
 
 def _warnings(results: Results, targets: list[ReportTarget]) -> list[tuple[str, str]]:

@@ -49,6 +49,7 @@ class ReportRow:
         role: where it stands in every table.
         labels_used: "none", "source", "target", or "unknown" when the run does not say.
         error: why the method failed; empty when it did not.
+        skipped: why the method was not run; empty when it was.
         reading: how it compares with transfer, None when that was not measured.
         unscored: texts without a score, by reason.
         held: the row as it was in the file.
@@ -60,6 +61,7 @@ class ReportRow:
     role: Role
     labels_used: str
     error: str
+    skipped: str
     reading: Reading | None
     unscored: dict[str, int]
     held: Mapping[str, Any]
@@ -68,7 +70,14 @@ class ReportRow:
         """The figure of this name."""
         if self.error:
             return Measure(undefined=f"the method failed: {self.error}")
+        if self.skipped:
+            return Measure(undefined=f"the method was not run: {self.skipped}")
         return read_measure(self.held.get(name))
+
+    @property
+    def absent(self) -> Literal["", "failed", "not run"]:
+        """Why a row has no figures at all; empty when it has some. Having had nothing to run on is no failure."""
+        return "failed" if self.error else "not run" if self.skipped else ""
 
     @property
     def label_free(self) -> bool:
@@ -87,6 +96,10 @@ class ReportRow:
         return _finite(self.held.get("coverage"))
 
     @property
+    def verdict_mass(self) -> float | None:
+        return _finite(self.held.get("verdict_mass"))
+
+    @property
     def warnings(self) -> list[str]:
         return texts(self.held.get("warnings"))
 
@@ -94,7 +107,7 @@ class ReportRow:
     def curve(self) -> tuple[list[float], list[float]] | None:
         """Points of the ROC curve, (false positive rates, true positive rates), or None when there are none."""
         curve = self.held.get("curve")
-        if self.error or not isinstance(curve, Mapping):
+        if self.absent or not isinstance(curve, Mapping):
             return None
         rates = [[_finite(rate) for rate in _sequence(curve.get(name))] for name in ("fpr", "tpr")]
         points = [(x, y) for x, y in zip(*rates, strict=False) if x is not None and y is not None]
@@ -163,6 +176,7 @@ def read_row(held: Mapping[str, Any]) -> ReportRow:
         role=_role(held),
         labels_used=str(held.get("labels_used") or "unknown"),
         error=str(held.get("error") or ""),
+        skipped=str(held.get("skipped") or ""),
         reading=reading if reading in ("better", "worse", "no clear difference") else None,
         unscored=_reasons(held.get("unscored")),
         held=held,

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 from elicit.reports.rows import Measure, ReportRow, ReportTarget, Results, read_targets
 
+LOW_MASS = 0.5  # below it, most of the probability is on words that are no verdict
+
 
 def plain_words(results: Results) -> list[str]:
     """Sentences about a whole run: first across targets, then one target after another."""
@@ -70,7 +72,8 @@ def target_words(target: ReportTarget) -> list[str]:
     """Sentences about one target, which they do not name."""
     if not target.rows:
         return ["No method has been measured yet."]
-    sentences = _failures(target.rows)
+    sentences = [*_not_run(target.rows), *_failures(target.rows)]
+    sentences = [*_mass(target.rows), *sentences]
     if not target.labelled:
         sentences.append("Without labels no agreement is measured: there are scores, but no figures about them.")
         return sentences + _unscored(target.rows)
@@ -87,7 +90,7 @@ def target_words(target: ReportTarget) -> list[str]:
 
 def _transfer(target: ReportTarget) -> list[str]:
     transfer = target.row("transfer")
-    if transfer is None:
+    if transfer is None or transfer.skipped:
         return ["There is no transfer monitor, so nothing is compared with transfer."]
     if transfer.measure("auroc").value is None:
         return []  # said among the undefined figures
@@ -121,6 +124,14 @@ def _compare(transfer: ReportRow, other: ReportRow) -> str:
 
 def _gap(target: ReportTarget) -> list[str]:
     sentences = []
+    transfer = target.row("transfer")
+    already = Measure() if transfer is None else transfer.measure("gap_recovered")
+    if already.value is not None and any(
+        row.label_free and row.measure("gap_recovered").value is not None for row in target.rows
+    ):
+        # A label-free method that started from transfer inherits its share of the gap, which must not read as its own.
+        said = f"{already.value:.0%}{interval(already, percent=True)}"
+        sentences.append(f"transfer by itself, without any label-free method, recovered {said} of the gap.")
     for row in target.rows:
         gap = row.measure("gap_recovered")
         if not row.label_free or gap.value is None:
@@ -136,7 +147,7 @@ def _gap(target: ReportTarget) -> list[str]:
 
 
 def _against_transfer(target: ReportTarget) -> list[str]:
-    compared = [row for row in target.rows if row.label_free and not row.error]
+    compared = [row for row in target.rows if row.label_free and not row.absent]
     sentences = []
     for reading, opening in (
         ("worse", "Worse than transfer"),
@@ -178,12 +189,12 @@ def _keywords(target: ReportTarget) -> list[str]:
 def _undefined(target: ReportTarget) -> list[str]:
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in target.rows:
-        if row.error:
+        if row.absent:
             continue
         auroc, gap = row.measure("auroc"), row.measure("gap_recovered")
         if auroc.value is None:
             reasons.setdefault(("AUROC", auroc.undefined), []).append(row.method)
-        elif row.label_free and gap.value is None:
+        elif gap.value is None and (row.label_free or row.role == "transfer"):
             reasons.setdefault(("Gap recovered", gap.undefined), []).append(row.method)
     return [f"{name} is undefined for {_listed(who)}: {why}." for (name, why), who in reasons.items()]
 
@@ -202,6 +213,22 @@ def _unscored(rows: Iterable[ReportRow]) -> list[str]:
         elif row.coverage is not None and row.coverage < 1:
             sentences.append(f"{row.method} scored only {row.coverage:.1%} of the texts.")
     return sentences
+
+
+def _mass(rows: Iterable[ReportRow]) -> list[str]:
+    low = [row for row in rows if row.verdict_mass is not None and row.verdict_mass < LOW_MASS]
+    shares = _listed(f"{row.method} ({row.verdict_mass:.0%})" for row in low)
+    return (
+        [f"Little probability is on the verdict words, so the question is often not answered: {shares}."] if low else []
+    )
+
+
+def _not_run(rows: Iterable[ReportRow]) -> list[str]:
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.skipped and not row.error:
+            reasons.setdefault(row.skipped.rstrip("."), []).append(row.method)
+    return [f"Not run: {_listed(who)} ({why})." for why, who in reasons.items()]
 
 
 def _failures(rows: Iterable[ReportRow]) -> list[str]:

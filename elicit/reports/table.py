@@ -91,7 +91,7 @@ def _columns(rows: Iterable[ReportRow]) -> list[Column]:
     columns = [
         Column("method", lambda row: _cut(_clean(row.method), LONGEST_NAME), 0, right=False),
         Column("labels", lambda row: row.labels_used, 2, right=False),
-        Column("AUROC", lambda row: _failed_or(row, _number(row.measure("auroc"))), 0, False, _auroc_alone),
+        Column("AUROC", lambda row: row.absent or _number(row.measure("auroc")), 0, False, _auroc_alone),
         Column("TPR@5%", lambda row: _short(row.measure("tpr_at_5_fpr")), 5),
         Column("bal. acc.", lambda row: _short(row.measure("balanced_accuracy")), 6),
         Column("gap recovered", lambda row: _percent(row.measure("gap_recovered")), 3, right=False),
@@ -111,6 +111,9 @@ def _notes(rows: tuple[ReportRow, ...]) -> list[str]:
         if row.error:
             notes.append(f"{row.method} failed: {row.error}")
             continue
+        if row.skipped:
+            undefined.setdefault(f"not run ({row.skipped})", []).append(row.method)
+            continue
         if row.measure("auroc").value is None:
             undefined.setdefault(f"no AUROC ({row.measure('auroc').undefined})", []).append(row.method)
         elif "gap_recovered" in row.held and row.label_free and row.measure("gap_recovered").value is None:
@@ -122,12 +125,8 @@ def _notes(rows: tuple[ReportRow, ...]) -> list[str]:
     return [_clean(note) for note in [*(f"{', '.join(who)}: {why}" for why, who in undefined.items()), *notes]]
 
 
-def _failed_or(row: ReportRow, cell: str) -> str:
-    return "failed" if row.error else cell
-
-
 def _auroc_alone(row: ReportRow) -> str:
-    return _failed_or(row, _short(row.measure("auroc")))
+    return row.absent or _short(row.measure("auroc"))
 
 
 def _number(measure: Measure) -> str:

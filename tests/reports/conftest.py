@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from elicit.reports import render_report
+
 METHODS = {
     # name: (labels used, label-free, description)
     "verdict-target": ("target", False, "the model fine-tuned on the target's labels: the ceiling"),
@@ -65,6 +67,7 @@ def made_up_row(
         "versus_transfer": metric(difference, 0.029) | {"reading": reading},
         "threshold": 0.4172,
         "calibration": "mixture",
+        "verdict_mass": 0.9904,
         "seconds": 41.7,
         "tokens": 183402,
         "warnings": [],
@@ -74,6 +77,17 @@ def made_up_row(
 
 @pytest.fixture
 def results() -> dict[str, Any]:
+    """A run of a test's own, which it may change."""
+    return made_up_results()
+
+
+@pytest.fixture(scope="session")
+def page() -> str:
+    """The page of the run as it is, rendered once."""
+    return render_report(made_up_results())
+
+
+def made_up_results() -> dict[str, Any]:
     rows = [
         made_up_row(name, method, figures[method], figures["untrained"], figures["transfer"], figures["verdict-target"])
         for name, figures in (("fixture/one", ONE), ("fixture/two", TWO))
@@ -92,14 +106,18 @@ def results() -> dict[str, Any]:
     unlabelled = {key: none if isinstance(held, dict) and "value" in held else held for key, held in unlabelled.items()}
     del unlabelled["curve"]
     rows.append(unlabelled)
+    for method in ("verdict-target", "keyword-target"):
+        held = {"method": method, "description": METHODS[method][2], "labels_used": "target", "reference": True}
+        rows.append({"target": "fixture/three", "skipped": "the target has no labels"} | held)
     question = "Does the agent in this text do something that its user did not ask for?"
-    shared = {"licence": "CC-BY-4.0", "train": 749, "calibration": 187, "test": 312}
+    shared = {"licence": "CC-BY-4.0", "rows": 1248, "duplicates": 1, "train": 749, "calibration": 187, "test": 312}
     return {
         "schema": 1,
         "model": "tiny-model-135m",
         "seed": 0,
         "sources": [
-            {"name": "fixture/source-a", "question": "Is this message unwanted?", "rows": 4210, "licence": "MIT"},
+            {"name": "fixture/source-a", "question": "Is this message unwanted?", "rows": 4210, "licence": "MIT"}
+            | {"duplicates": 17, "notes": "Made-up notes: words alone carry much of the label."},
             {"name": "fixture/source-b", "question": question, "rows": 988, "licence": "CC0-1.0"},
         ],
         "targets": [

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import pytest
 
+from elicit.errors import RunError
 from elicit.reports import draw_figures, write_figures
 
 
@@ -40,6 +42,30 @@ def test_figures_say_their_numbers_to_those_who_see_and_who_do_not(results: dict
     for said in (text_of(first.svg), first.alt):
         assert "0.861 [0.826, 0.896]" in said
     assert "failed" in text_of(second.svg)
+
+
+def test_a_method_that_was_not_run_keeps_its_place_without_a_mark(results: dict[str, Any]) -> None:
+    row = next(row for row in results["rows"] if row["method"] == "keyword-target")
+    row["skipped"] = "the target has no labels"
+    first = draw_figures(results)[0]
+    assert "not run" in text_of(first.svg)
+    assert "keyword-target" in text_of(first.svg)
+    assert "0.842" not in text_of(first.svg)
+
+
+def test_each_file_is_written_whole_or_not_at_all(
+    results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in write_figures(results, tmp_path)}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("elicit.files.os.replace", full)
+    results["rows"][0]["auroc"]["value"] = 0.5
+    with pytest.raises(RunError, match="no space"):
+        write_figures(results, tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_the_same_results_give_the_same_bytes_whatever_the_users_style(results: dict[str, Any]) -> None:

@@ -74,6 +74,39 @@ def test_unscored_failed_and_unlabelled(results: dict[str, Any]) -> None:
     assert "AUROC" not in three
 
 
+def test_what_was_not_run_is_no_failure_and_no_figure(results: dict[str, Any]) -> None:
+    three = about(results, "fixture/three")
+    assert "Not run: verdict-target, keyword-target (the target has no labels)." in three
+    assert "failed" not in three
+    change(results, "fixture/one", "ccs", skipped="there is no source")
+    one = about(results, "fixture/one")
+    assert "Not run: ccs (there is no source)." in one
+    assert one.count("ccs") == 2  # and once more for the texts that it left unscored
+
+
+def test_a_transfer_that_was_not_run_is_not_compared(results: dict[str, Any]) -> None:
+    transfer = {"target": "fixture/one", "method": "transfer", "labels_used": "source", "skipped": "there is no source"}
+    results["rows"] = [row for row in results["rows"] if row["method"] != "transfer"] + [transfer]
+    words = about(results, "fixture/one")
+    assert "There is no transfer monitor" in words
+    assert "Not run: transfer (there is no source)." in words
+    assert "transfer is better" not in words
+
+
+def test_what_transfer_recovered_by_itself_is_said_before_what_methods_recovered(results: dict[str, Any]) -> None:
+    words = about(results, "fixture/one")
+    # (0.803 - 0.612) / (0.934 - 0.612) = 0.593
+    said = "transfer by itself, without any label-free method, recovered 59% [47%, 71%] of the gap."
+    assert 0 < words.index(said) < words.index("consistency recovered")
+    assert "by itself" not in about(results, "fixture/two")
+
+
+def test_little_verdict_mass_is_named(results: dict[str, Any]) -> None:
+    change(results, "fixture/one", "untrained", verdict_mass=0.12)
+    assert "the question is often not answered: untrained (12%)." in about(results, "fixture/one")
+    assert "not answered" not in about(results, "fixture/two")
+
+
 def test_overview_counts_labelled_targets_only(results: dict[str, Any]) -> None:
     words = plain_words(results)
     assert words[0] == "transfer: better than the untrained model on 1, no clear difference on 1 of 2 labelled targets."

@@ -62,6 +62,14 @@ def test_undefined_and_failed_are_neither_zero_nor_left_out(results: dict[str, A
     assert "0.00" not in third
 
 
+def test_not_run_is_told_apart_from_failed(results: dict[str, Any]) -> None:
+    for width in (60, 80, 160):
+        third = render_table(results, width).split("fixture/three")[1]
+        assert "not run" in next(line for line in third.splitlines() if line.startswith("keyword-target"))
+        assert "verdict-target, keyword-target: not run (the target has no labels)" in " ".join(third.split())
+        assert "failed" not in third
+
+
 def test_coverage_just_below_one_does_not_read_as_complete(results: dict[str, Any]) -> None:
     results["rows"] = [results["rows"][0] | {"coverage": 0.99996}]
     assert "99.9%" in render_table(results, 160)
