@@ -291,7 +291,8 @@ def _line_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
     others = [method for method in methods if method not in styles]
     for at, method in enumerate(others):
-        dash = DASHES[(at // len(HUES)) % len(DASHES)]
+        # Hue and dash turn together: neighbours differ without colour, and 7 hues with 4 dashes repeat only after 28.
+        dash = DASHES[at % len(DASHES)]
         styles[method] = {"color": HUES[at % len(HUES)], "linewidth": 1.5, "linestyle": dash}
     return styles
 

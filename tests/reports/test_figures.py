@@ -14,6 +14,7 @@ import pytest
 
 from elicit.errors import RunError
 from elicit.reports import draw_figures, write_figures
+from elicit.reports.figures import _line_styles
 
 
 def text_of(svg: str) -> str:
@@ -105,6 +106,14 @@ def test_a_gap_of_any_size_stays_inside_the_figure(results: dict[str, Any]) -> N
     assert "4000% [-30000%, 50000%]" in text_of(gap.svg)
     # Tick labels stop at 200 %: every per cent sign beyond it belongs to a figure in the margin.
     assert "250%" not in text_of(gap.svg)
+
+
+def test_curves_can_be_told_apart_without_colour() -> None:
+    names = [f"method-{at}" for at in range(28)]
+    styles = _line_styles(["untrained", *names, "transfer"])
+    dashes = [str(styles[name]["linestyle"]) for name in names]
+    assert all(len(set(dashes[at : at + 4])) == 4 for at in range(25))
+    assert len({(styles[name]["color"], dash) for name, dash in zip(names, dashes, strict=True)}) == 28
 
 
 def test_nothing_to_draw() -> None:
