@@ -1,67 +1,117 @@
 """Contrast-consistent search (Burns, Ye, Klein & Steinhardt, 2022, "Discovering Latent Knowledge", arXiv 2212.03827).
 
-With p⁺ = σ(θᵀx⁺ + b) and p⁻ = σ(θᵀx⁻ + b), minimise the mean over pairs of
+With p⁺ = σ(θᵀφ(x⁺) + b) and p⁻ = σ(θᵀφ(x⁻) + b), minimise the mean over pairs of
 
-    [p⁺ − (1 − p⁻)]²  +  min(p⁺, p⁻)²         (consistency + confidence, eq. 2–4)
+    [p⁺ − (1 − p⁻)]²  +  min(p⁺, p⁻)²         (consistency + confidence, §2.2)
 
-from several random starts; the lowest loss wins. All layers and restarts are one batched problem: one einsum per evaluation, and
-one L-BFGS that keeps a history per problem.
+plus ½·λ(‖θ‖² + b²), from several starts; the lowest objective wins. All layers and restarts of a block are one batched
+problem. The score is ½(logit p⁺ − logit p⁻), which orders texts like the paper's ½(p⁺ + 1 − p⁻) where that does not
+saturate.
 """
 
 from __future__ import annotations
 
 import torch
 
-from probes._lbfgs import minimise
+from probes._lbfgs import linear_models, minimise
+from probes._starts import starting_directions
 from probes.contrast import ContrastProbe
+from probes.normalisation import Normalisation
+
+SAME = 0.9  # restarts whose scores correlate above this found the same direction
 
 
 class CCS(ContrastProbe):
     """Contrast-consistent search.
 
     Args:
-        restarts: random starts r per layer.
+        restarts: starts r per layer, each of norm 1: the leading principal component of the differences, then random
+            ones.
+        decay: weight λ of the squared norm. Without it any labelling of the texts reaches loss 0 where there are fewer
+            pairs than features; EleutherAI's default of 0.01 leaves many spurious minima there, of which the lowest is
+            rarely the truth. The more decay, the closer CCS comes to the direction in which differences have the
+            largest mean absolute value.
         iterations: most L-BFGS steps.
-        random_state: of the starts.
+        tolerance: a restart rests once ten steps together gain less than this share of its objective.
+        norm: normalisation of the states; `ClassNorm()` if None.
+        random_state: of the random starts.
 
-    Fitted attributes beside those of `ContrastProbe`:
-        losses_: (l, r) final loss of every restart. Restarts that end at much the same loss in different places are a sign that
-            there is more than one consistent direction.
+    Fitted attributes beside those of `ContrastProbe` (quality_ is the negative loss):
+        losses_: (l, r) final loss of every restart, without the decay.
+        objectives_: (l, r) the same with the decay.
+        clusters_: (l, r) which restarts found the same direction, numbered from the best one's, 0. Several clusters
+            with much the same objective say that there is more than one consistent direction, of which truth may be
+            none.
     """
 
-    losses_: torch.Tensor
+    state_names = (*ContrastProbe.state_names, "losses_", "objectives_", "clusters_")
+    scaled = False
 
-    def __init__(self, restarts: int = 10, iterations: int = 200, random_state: int = 0) -> None:
+    losses_: torch.Tensor
+    objectives_: torch.Tensor
+    clusters_: torch.Tensor
+
+    def __init__(
+        self,
+        restarts: int = 10,
+        decay: float = 1.0,
+        iterations: int = 200,
+        tolerance: float = 1e-3,
+        norm: Normalisation | None = None,
+        random_state: int = 0,
+    ) -> None:
         self.restarts = restarts
+        self.decay = decay
         self.iterations = iterations
+        self.tolerance = tolerance
+        self.norm = norm
         self.random_state = random_state
 
-    def _directions(self, pos: torch.Tensor, neg: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        layers, width = pos.shape[1:]
-        random = torch.Generator().manual_seed(self.random_state)
-        start = torch.randn((self.restarts, width), generator=random)
-        start /= start.norm(dim=-1, keepdim=True)
-        # Every layer starts from the same directions, so that adding or reordering layers changes no layer's solution.
-        theta = torch.cat([start, torch.zeros(self.restarts, 1)], -1).repeat(layers, 1, 1)
-        pos, neg = pos.transpose(0, 1).contiguous(), neg.transpose(0, 1).contiguous()
-        theta, losses = minimise(lambda at: ccs_loss_and_gradient(at, pos, neg), theta, self.iterations)
-        self.losses_ = losses
-        best = losses.argmin(-1)
-        rows = torch.arange(layers)
-        return theta[rows, best, :-1], -losses[rows, best]
+    def _solve(self, pos: torch.Tensor, neg: torch.Tensor) -> dict[str, torch.Tensor]:
+        rows = torch.cat([pos.flatten(1, 2), neg.flatten(1, 2)], 1)
+        start = starting_directions((pos - neg).flatten(1, 2), self.restarts, self.random_state)
+        models = linear_models(rows, start)
+        vectors, objectives = minimise(models, ccs_loss, self.decay, self.iterations, self.tolerance)
+        theta, _ = models.parameters(vectors)
+        logits = models.logits(vectors)
+        losses, _ = ccs_loss(logits)
+        best = objectives.argmin(-1)
+        layer = torch.arange(len(pos))
+        return {
+            "direction_": theta[layer, best],
+            "quality_": -losses[layer, best].double(),
+            "losses_": losses.double(),
+            "objectives_": objectives.double(),
+            "clusters_": solution_clusters(logits, objectives),
+        }
 
 
-def ccs_loss_and_gradient(
-    theta: torch.Tensor, pos: torch.Tensor, neg: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Loss (l, r) and its gradient (l, r, d + 1) for parameters (l, r, d + 1), bias last, on states (l, n, d)."""
-    weight, bias = theta[..., :-1], theta[..., -1:]
-    p = torch.sigmoid(torch.baddbmm(bias, weight, pos.transpose(1, 2)))  # (l, r, n)
-    q = torch.sigmoid(torch.baddbmm(bias, weight, neg.transpose(1, 2)))
+def ccs_loss(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Loss (l, r) and its derivative (l, r, 2n) from logits (l, r, 2n): first those of the n positive halves."""
+    probability = torch.sigmoid(logits)
+    n = logits.shape[-1] // 2
+    p, q = probability[..., :n], probability[..., n:]
     consistency, least = p + q - 1, torch.minimum(p, q)
-    loss = (consistency.square() + least.square()).mean(-1)
-    shared = 2 * consistency
-    by_p = (shared + 2 * least * (p <= q)) * p * (1 - p) / p.shape[-1]
-    by_q = (shared + 2 * least * (q < p)) * q * (1 - q) / p.shape[-1]
-    gradient = torch.bmm(by_p, pos) + torch.bmm(by_q, neg)
-    return loss, torch.cat([gradient, (by_p + by_q).sum(-1, keepdim=True)], -1)
+    loss = (consistency.square().sum(-1) + least.square().sum(-1)) / n
+    by_p = consistency + least * (p <= q)
+    by_q = consistency + least * (q < p)
+    slope = probability * (1 - probability) * (2 / n)
+    return loss, torch.cat([by_p, by_q], -1) * slope
+
+
+def solution_clusters(logits: torch.Tensor, objectives: torch.Tensor) -> torch.Tensor:
+    """(l, r) cluster of each restart: scores (l, r, 2n) that correlate, whatever their sign; numbered by their best objective."""
+    n = logits.shape[-1] // 2
+    scores = logits[..., :n] - logits[..., n:]
+    scores = scores - scores.mean(-1, keepdim=True)
+    scores = scores / scores.norm(dim=-1, keepdim=True).clamp(min=1e-30)
+    alike = torch.bmm(scores, scores.transpose(1, 2)).abs() > SAME
+    clusters = torch.full(objectives.shape, -1, dtype=torch.int64)
+    for layer, order in enumerate(objectives.argsort(stable=True, dim=-1).tolist()):
+        number = 0
+        for restart in order:
+            if clusters[layer, restart] < 0:
+                clusters[layer, alike[layer, restart] & (clusters[layer] < 0)] = number
+                clusters[layer, restart] = number
+                number += 1
+    return clusters

@@ -1,11 +1,11 @@
 """Contrast probes: a direction along which a text's states under the two answers differ consistently. No labels.
 
-Every probe here is linear: with per-class means μ⁺, μ⁻ and a scale σ stored at fitting,
+Every probe here is linear in normalised states φ(x): with a direction θ and an offset c stored at fitting,
 
-    score = ½ · θᵀ[(x⁺ − μ⁺)/σ − (x⁻ − μ⁻)/σ].
+    score = ½ · θᵀ[φ(x⁺) − φ(x⁻)] − c.
 
-The means take out what the answer words themselves contribute (Burns et al., 2022, arXiv 2212.03827, §2.2); one scale per layer
-and not one per feature, so that a rotation of the states changes nothing.
+Axes: n texts, v prompt variants, l layers, d width. Input is (n, d), (n, l, d) or (n, v, l, d); scores of several
+prompt variants are averaged.
 """
 
 from __future__ import annotations
@@ -16,125 +16,236 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
 
-from probes._arrays import ArrayLike, Floats, as_pairs
+from probes._arrays import ArrayLike, Floats, as_pairs, row_blocks
+from probes.normalisation import ClassNorm, Normalisation, SharedNorm, check_enough
 from probes.saving import save_probe
-from probes.signs import rank_correlation
+from probes.signs import Sign, by_anchors, by_prior, by_reference, split_share
+
+CHUNK = 1 << 24  # entries of normalised states that are worked on together, all layers of a small model at once
 
 
 class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
     """Base of the label-free probes: `fit(x_pos, x_neg)` has no place for labels.
 
     Fitted attributes:
-        direction_: (l, d) unit-free direction θ of each layer.
-        mean_pos_, mean_neg_: (l, d) means of the two halves.
-        scale_: (l,) root mean square of the centred states.
-        quality_: (l,) how good each layer's solution looks without labels, higher is better.
+        direction_: (l, d) direction θ of each layer.
+        offset_: (l,) offset c.
+        norm_: the fitted normalisation.
+        quality_: (l,) how good each layer's solution looks without labels, higher is better. Unless a probe says
+            otherwise, the share of its fitted scores' variance that a split into two groups explains: 0.64 for a bell
+            curve, 1 for two points.
         best_layer_: the layer with the highest quality.
-        sign_confidence_: how clearly `orient` decided the sign, 0 (a guess) to 1; 0 before.
+        sign_agreement_: (l,) how clearly the sign was decided, 0 (a guess) to 1; 0 before one of the `orient` methods.
+        sign_confidence_: the same of the best layer.
         layered_: whether the states had a layer axis.
     """
 
-    state_names: ClassVar[tuple[str, ...]] = ("direction_", "mean_pos_", "mean_neg_", "scale_", "quality_")
+    state_names: ClassVar[tuple[str, ...]] = ("direction_", "offset_", "quality_", "sign_agreement_")
+    scaled: ClassVar[bool] = True  # whether θ is rescaled so that fitted scores have mean square 1
 
     direction_: torch.Tensor
-    mean_pos_: torch.Tensor
-    mean_neg_: torch.Tensor
-    scale_: torch.Tensor
+    offset_: torch.Tensor
     quality_: torch.Tensor
-    sign_confidence_: float
+    sign_agreement_: torch.Tensor
+    norm_: Normalisation
     layered_: bool
 
+    norm: Normalisation | None
+
     def fit(self, x_pos: ArrayLike, x_neg: ArrayLike) -> Self:
-        """Fit all layers at once.
+        """Fit all layers.
 
         Args:
-            x_pos: (n, d) or (n, l, d) states under the flagged answer.
+            x_pos: (n, d), (n, l, d) or (n, v, l, d) states under the flagged answer.
             x_neg: the same texts' states under the cleared answer.
 
         Raises:
-            ValueError: shapes differ, values are not finite, n < 2, or all pairs are alike.
+            ValueError: shapes differ, values are not finite, n < 2, or all pairs of a layer are alike.
         """
         pos, neg, self.layered_ = as_pairs(x_pos, x_neg)
-        if len(pos) < 2:
-            raise ValueError("one pair has no direction of variation; a contrast probe needs at least two")
-        self.mean_pos_, self.mean_neg_ = pos.mean(0), neg.mean(0)
-        pos, neg = pos - self.mean_pos_, neg - self.mean_neg_
-        # einsum and not a norm over a concatenation: states of many layers are large, and this makes no copy.
-        square = torch.einsum("nld,nld->l", pos, pos) + torch.einsum("nld,nld->l", neg, neg)
-        self.scale_ = (square / (2 * pos.shape[0] * pos.shape[2])).sqrt()
-        spread = (pos - neg).square().mean((0, 2)).sqrt()
-        flat = (spread <= 1e-6 * (self.mean_pos_.abs().amax(-1) + self.mean_neg_.abs().amax(-1) + 1e-30)).nonzero()
-        if len(flat):
-            raise ValueError(
-                f"layer {flat[0].item()}: all pairs differ in the same way, so there is no direction to find; "
-                "give texts that differ, or leave the layer out"
-            )
-        scale = self.scale_[:, None]
-        self.direction_, self.quality_ = self._directions(pos / scale, neg / scale)
-        self.sign_confidence_ = 0.0
-        self._fitted_scores = self._layer_scores(pos, neg)
+        check_enough(pos)
+        self.norm_ = clone(self.norm) if self.norm is not None else self._default_norm()
+        statistics, found, scores = [], [], []
+        n, variants, layers, width = pos.shape
+        size = max(1, CHUNK // (2 * n * variants * width))
+        for first in range(0, layers, size):
+            chunk = range(first, min(layers, first + size))
+            halves = pos.new_empty((2, len(chunk), n, variants, width), dtype=torch.float32)
+            for place, layer in enumerate(chunk):
+                p, q = pos[:, :, layer].double(), neg[:, :, layer].double()
+                state = self.norm_.fit_layer(p, q)
+                statistics.append(state)
+                p, q = self.norm_.set_state([state]).apply(p[:, :, None], q[:, :, None])
+                self._check_varied(p, q, layer)
+                halves[0, place], halves[1, place] = p[:, :, 0], q[:, :, 0]
+            part = self._solve(halves[0], halves[1])
+            halfway = torch.einsum("lnvd,ld->nl", halves[0] - halves[1], part["direction_"].float()) / (2 * variants)
+            scores.append(halfway.double())
+            found.append(part)
+        self.norm_.set_state(statistics)
+        state = {name: torch.cat([part[name] for part in found]) for name in found[0]}
+        self._take(state, torch.cat(scores, 1))
         return self
 
     @abstractmethod
-    def _directions(self, pos: torch.Tensor, neg: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(l, d) directions and (l,) qualities from (n, l, d) centred and scaled states."""
+    def _solve(self, pos: torch.Tensor, neg: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Fitted state of some layers from (l, n, v, d) float32 normalised states: `direction_` at least, layer axis first."""
+
+    def _default_norm(self) -> Normalisation:
+        return ClassNorm()
+
+    def _check_varied(self, pos: torch.Tensor, neg: torch.Tensor, layer: int) -> None:
+        """Raise where all pairs of a layer are alike, to the precision that float32 states have."""
+        difference = pos - neg
+        # Centred here as well: a normalisation that leaves the answer word in has a mean difference.
+        spread = float((difference - difference.mean(0)).square().mean().sqrt())
+        shift = float(self._shift(pos, neg))
+        if spread <= 1e-6 * shift:
+            raise ValueError(
+                f"layer {layer}: all pairs differ in the same way (pair 0 like every other), so there is no direction to find; "
+                "give texts that differ, or leave the layer out"
+            )
+
+    def _shift(self, pos: torch.Tensor, neg: torch.Tensor) -> torch.Tensor:
+        """The size against which differences count as zero: that of the states, in units of the normalised states."""
+        return (pos.square().mean() + neg.square().mean()).sqrt() + 1e-30
+
+    def _take(self, state: dict[str, torch.Tensor], scores: torch.Tensor) -> None:
+        """Set the fitted attributes; scores: (n, l), before the offset."""
+        if self.scaled:
+            size = (scores - scores.mean(0)).square().mean(0).sqrt()
+            size = torch.where(size > 0, size, torch.ones_like(size))
+            state["direction_"] = state["direction_"].double() / size[:, None]
+            if "offset_" in state:
+                state["offset_"] = state["offset_"].double() / size
+            scores = scores / size
+        state["direction_"] = state["direction_"].double()
+        offset = state.setdefault("offset_", torch.zeros(len(state["direction_"]), dtype=torch.float64))
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._fitted_scores: Floats | None = (scores - offset).numpy()
+        if "quality_" not in state:
+            self.quality_ = torch.from_numpy(split_share(self._fitted_scores))
+        self.sign_agreement_ = torch.zeros(len(self.direction_), dtype=torch.float64)
 
     @property
     def best_layer_(self) -> int:
         return int(self.quality_.argmax())
 
+    @property
+    def sign_confidence_(self) -> float:
+        return float(self.sign_agreement_[self.best_layer_])
+
     def score(self, x_pos: ArrayLike, x_neg: ArrayLike) -> Floats:
-        """(n,) or (n, l) log-odds-like scores, higher = flagged."""
+        """(n,) scores of (n, d) states, or (n, l) of (n, l, d) or (n, v, l, d); higher = flagged.
+
+        A text's scores are the same in every batch, to the last bit.
+        """
         pos, neg, layered = as_pairs(x_pos, x_neg)
-        if pos.shape[1:] != self.mean_pos_.shape:
-            raise ValueError(
-                f"states have (l, d) = {tuple(pos.shape[1:])}; the probe was fitted on {tuple(self.mean_pos_.shape)}"
-            )
-        scores = self._layer_scores(pos - self.mean_pos_, neg - self.mean_neg_)
+        self._check_fitted()
+        layers, width = self.direction_.shape
+        if pos.shape[2:] != (layers, width):
+            raise ValueError(f"states have (l, d) = {tuple(pos.shape[2:])}; the probe was fitted on {(layers, width)}")
+        parts = []
+        for _, p, q in row_blocks(pos, neg):
+            p, q = self.norm_.apply(p.double(), q.double())
+            # numpy's sum adds up each row on its own; a matrix product would not.
+            product = np.ascontiguousarray(((p - q) * self.direction_).numpy())
+            parts.append(product.sum(-1).mean(1) / 2 - self.offset_.numpy())
+        scores = np.concatenate(parts)
         return scores if layered else scores[:, 0]
 
-    def predict(self, x_pos: ArrayLike, x_neg: ArrayLike) -> Any:
+    def score_best(self, x_pos: ArrayLike, x_neg: ArrayLike) -> Floats:
+        """(n,) scores at the best layer."""
+        scores = self.score(x_pos, x_neg)
+        return scores[:, self.best_layer_] if scores.ndim == 2 else scores
+
+    def predict(self, x_pos: ArrayLike, x_neg: ArrayLike) -> NDArray[np.int64]:
         """(n,) or (n, l) verdicts: 1 where the score is strictly above 0."""
         return (self.score(x_pos, x_neg) > 0).astype(np.int64)
 
-    def orient(self, reference: Floats) -> Self:
+    def transform(self, x_pos: ArrayLike, x_neg: ArrayLike) -> Floats:
+        """(n, l) scores, always with a layer axis: features for a model on top."""
+        scores = self.score(x_pos, x_neg)
+        return scores if scores.ndim == 2 else scores[:, None]
+
+    def orient(self, reference: NDArray[Any]) -> Self:
         """Choose each layer's sign so that scores of the fitted texts rise with a reference that is itself label-free.
 
         Args:
-            reference: (n,) scores of the texts that the probe was fitted on, in their order: a monitor's log-odds, say.
+            reference: (n,) scores of the texts that the probe was fitted on, in their order: a monitor's verdict
+                log-odds, say.
         """
-        if len(reference) != len(self._fitted_scores):
-            raise ValueError(f"{len(reference)} reference scores for {len(self._fitted_scores)} fitted texts")
-        agreement = rank_correlation(self._fitted_scores, np.asarray(reference, dtype=np.float64))
-        signs = np.where(agreement < 0, -1.0, 1.0)
-        self.direction_ = self.direction_ * torch.from_numpy(signs).float()[:, None]
-        self._fitted_scores = self._fitted_scores * signs
-        self.sign_confidence_ = float(abs(agreement[self.best_layer_]))
+        return self._turn(by_reference(self._remembered(), np.asarray(reference, dtype=np.float64)))
+
+    def orient_by_anchors(self, x_pos: ArrayLike, x_neg: ArrayLike, flagged: NDArray[Any]) -> Self:
+        """Choose each layer's sign by a few statements whose answer is certain.
+
+        Args:
+            x_pos, x_neg: states of the m anchors, shaped like those that the probe was fitted on.
+            flagged: (m,) 1 where the anchor is flagged, else 0; both kinds are needed.
+        """
+        return self._turn(by_anchors(self.transform(x_pos, x_neg), np.asarray(flagged)))
+
+    def orient_by_prior(self, share: float) -> Self:
+        """Choose each layer's sign so that the flagged group of fitted texts is as large as expected.
+
+        Args:
+            share: of texts that are expected to be flagged, 0 to 1. At one half it says nothing, and the confidence is
+                0.
+        """
+        return self._turn(by_prior(self._remembered(), share))
+
+    def _turn(self, sign: Sign) -> Self:
+        turn = torch.from_numpy(sign.signs)
+        self.direction_ = self.direction_ * turn[:, None]
+        self.offset_ = self.offset_ * turn
+        if self._fitted_scores is not None:
+            self._fitted_scores = self._fitted_scores * sign.signs
+        self.sign_agreement_ = torch.from_numpy(sign.confidence)
         return self
+
+    def _remembered(self) -> Floats:
+        self._check_fitted()
+        if self._fitted_scores is None:
+            raise ValueError(
+                "a loaded probe does not hold the scores of its fitted texts; orient it before it is saved"
+            )
+        return self._fitted_scores
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "direction_"):
+            raise ValueError(f"this {type(self).__name__} is not fitted yet; call fit(x_pos, x_neg) first")
 
     def best(self) -> Self:
         """The best layer alone, as a probe of (n, d) states."""
         layer = slice(self.best_layer_, self.best_layer_ + 1)
-        probe = type(self)(**self.get_params())
-        for name in self.state_names:
-            setattr(probe, name, getattr(self, name)[layer].clone())
-        probe.sign_confidence_, probe.layered_ = self.sign_confidence_, False
-        probe._fitted_scores = self._fitted_scores[:, layer]
+        probe: Self = type(self)(**self.get_params(deep=False))
+        probe.norm_ = clone(self.norm_)
+        for source, copy in ((self, probe), (self.norm_, probe.norm_)):
+            for name in source.state_names:
+                setattr(copy, name, getattr(source, name)[layer].clone())
+        probe.layered_ = False
+        probe._fitted_scores = None if self._fitted_scores is None else self._fitted_scores[:, layer]
         return probe
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write probe.json and probe.safetensors; `load_probe` reads them."""
-        save_probe(
-            Path(folder),
-            type(self).__name__,
-            self.get_params(),
-            {name: getattr(self, name) for name in self.state_names},
-            {"sign_confidence_": self.sign_confidence_, "layered_": self.layered_},
-        )
+        self._check_fitted()
+        parts: tuple[tuple[str, ContrastProbe | Normalisation], ...] = (("", self), ("norm_.", self.norm_))
+        arrays = {prefix + name: getattr(part, name) for prefix, part in parts for name in part.state_names}
+        save_probe(Path(folder), self, arrays, {"layered_": self.layered_}, {"norm_": self.norm_})
 
-    def _layer_scores(self, pos: torch.Tensor, neg: torch.Tensor) -> Floats:
-        """(n, l) scores of centred states. In float64: a text's score must not depend on how a batch is cut."""
-        difference = (pos.double() - neg.double()) * (0.5 / self.scale_.double())[:, None]
-        return np.asarray((difference * self.direction_.double()).sum(-1).numpy())
+    def restore(self) -> None:
+        """Called after loading: the scores of the fitted texts are not kept on disk."""
+        self._fitted_scores = None
+
+
+class AnswerWordProbe(ContrastProbe):
+    """Base of the probes that leave the answer word's own direction in the states."""
+
+    def _default_norm(self) -> Normalisation:
+        return SharedNorm()

@@ -14,18 +14,17 @@ class LogisticProbe(SupervisedProbe):
     """L2-regularised logistic regression on standardised states, classes weighted equally.
 
     Args:
-        strength: inverse regularisation C, on states divided by √d: the penalty does not depend on the model's width.
+        strength: inverse regularisation C, on states of mean square norm 1: the penalty does not depend on the model's
+            width.
     """
+
+    standardised = True
 
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = strength
 
-    def _fit_layer(self, x: Floats, y: NDArray[np.int64]) -> tuple[Floats, float]:
-        mean = x.mean(0)
-        spread = x.std(0)
-        # A feature that never varies gets no weight.
-        scale = np.where(spread > 1e-9 * (np.abs(mean) + 1e-30), spread, np.inf) * np.sqrt(x.shape[1])
+    def _fit_layer(self, z: Floats, y: NDArray[np.int64]) -> tuple[Floats, float]:
+        scale = np.sqrt((z**2).sum(1).mean())
         model = LogisticRegression(C=self.strength, class_weight="balanced", max_iter=500)
-        model.fit((x - mean) / scale, y)
-        weight = model.coef_[0] / scale
-        return weight, float(model.intercept_[0] - weight @ mean)
+        model.fit(z / scale, y)
+        return model.coef_[0] / scale, float(model.intercept_[0])
