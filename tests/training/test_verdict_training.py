@@ -1,0 +1,114 @@
+"""Training on the verdict token: the loss against the plain way, resuming, and what training must leave alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional
+
+import elicit.training.trainer as trainer_module
+from elicit.domains import Domain, Question, Row, make_domain
+from elicit.errors import DomainError
+from elicit.language_models.local import LocalModel
+from elicit.monitors import VerdictMonitor
+from elicit.training import TrainingConfig, train_monitor
+from elicit.training.trainer import _shared_head_logits, _whole_logits
+from elicit.training.verdict_training import _collate, _examples
+
+CONFIG = TrainingConfig(texts=48, epochs=2.0, batch_size=8, learning_rate=1e-2, rank=4)
+
+
+def domain(name: str, count: int = 64, question: str = "Is it good?") -> Domain:
+    words = ("great fun", "dull mess")
+    rows = (Row(str(i), f"{name} {i} was a {words[i % 2]}" + " indeed" * (i % 4), 1 - i % 2) for i in range(count))
+    return make_domain(name, Question(question), rows)
+
+
+@pytest.fixture
+def base(make_model, make_tokenizer) -> VerdictMonitor:
+    return VerdictMonitor(LocalModel.from_transformers(make_model("llama"), make_tokenizer()))
+
+
+def test_both_ways_to_the_verdicts_logits_equal_the_plain_forward_pass(base) -> None:
+    source = domain("film")
+    examples = _examples(base.model, source, 0, CONFIG)[:8]
+    batch, head = _collate(examples), base.model.prompt(source.question).head
+    with base.model.trainable_adapter(4, seed=0) as peft_model:
+        for name, parameter in peft_model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        gradients = []
+        for way in (_shared_head_logits, _whole_logits):
+            logits = way(peft_model, head, batch["suffixes"], batch["lengths"])
+            for row, example in enumerate(examples):
+                plain = peft_model(input_ids=torch.tensor([[*head, *example["suffix"]]])).logits[0, -1]
+                torch.testing.assert_close(logits[row], plain, atol=1e-4, rtol=1e-4)
+            peft_model.zero_grad()
+            functional.cross_entropy(logits, batch["verdicts"]).backward()
+            gradients.append([p.grad.clone() for p in peft_model.parameters() if p.requires_grad])
+    for shared, whole in zip(*gradients, strict=True):
+        torch.testing.assert_close(shared, whole, atol=1e-5, rtol=1e-3)
+
+
+def test_training_learns_saves_a_peft_adapter_and_leaves_the_base_alone(base, make_model, tmp_path: Path) -> None:
+    source = domain("film")
+    before = base.score(source.unlabelled()).values
+    trained = train_monitor(base, [source], tmp_path / "adapter", CONFIG)
+    after = trained.score(source.unlabelled()).values
+    assert roc_auc_score(source.labels, after) > 0.95
+    assert roc_auc_score(source.labels, after) > roc_auc_score(source.labels, before)
+    np.testing.assert_array_equal(base.score(source.unlabelled()).values, before)
+    assert not (tmp_path / "adapter" / "checkpoints").exists()
+
+    prompt = base.model.prompt(source.question)
+    ids = torch.tensor([[*prompt.head, *prompt.suffix(prompt.encode(source.texts[:1])[0])]])
+    theirs = PeftModel.from_pretrained(make_model("llama"), str(tmp_path / "adapter")).eval()
+    with torch.no_grad():
+        logits = theirs(input_ids=ids).logits[0, -1]
+    assert float(logits[prompt.verdict.flagged] - logits[prompt.verdict.cleared]) == pytest.approx(after[0], abs=1e-3)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(
+    base, make_model, make_tokenizer, tmp_path, monkeypatch
+) -> None:
+    sources = [domain("film"), domain("book", question="Is the book good?")]
+    train_monitor(base, sources, tmp_path / "whole", CONFIG)
+    original = trainer_module.ProgressCallback.on_step_end
+
+    def dies(self, arguments, state, control, **more):
+        original(self, arguments, state, control, **more)
+        if state.global_step == 16:
+            raise KeyboardInterrupt
+
+    other = VerdictMonitor(LocalModel.from_transformers(make_model("llama"), make_tokenizer()))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module.ProgressCallback, "on_step_end", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train_monitor(other, sources, tmp_path / "again", CONFIG)
+    assert list((tmp_path / "again" / "checkpoints").glob("checkpoint-*"))
+    train_monitor(other, sources, tmp_path / "again", CONFIG)
+    weights = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "again")]
+    assert weights[0].keys() == weights[1].keys()
+    for name in weights[0]:
+        assert torch.equal(weights[0][name], weights[1][name]), name
+
+
+def test_training_a_trained_monitor_continues_its_adapter(base, tmp_path: Path) -> None:
+    first = train_monitor(base, [domain("film")], tmp_path / "first", CONFIG)
+    barely = TrainingConfig(texts=8, epochs=1.0, batch_size=8, learning_rate=1e-9, rank=4)
+    second = train_monitor(first, [domain("book")], tmp_path / "second", barely)
+    texts = domain("film").unlabelled()
+    np.testing.assert_allclose(second.score(texts).values, first.score(texts).values, atol=1e-3)
+
+
+def test_a_source_that_cannot_be_trained_on_is_named(base, tmp_path: Path) -> None:
+    one_class = domain("film").take(range(0, 64, 2))
+    with pytest.raises(DomainError, match="film: every label is 1"):
+        train_monitor(base, [one_class], tmp_path / "adapter", CONFIG)
+    empty = make_domain("blank", Question("Is it good?"), (Row(str(i), " ", i % 2) for i in range(10)))
+    with pytest.raises(DomainError, match="blank: no text can be read"):
+        train_monitor(base, [empty], tmp_path / "adapter", CONFIG)
