@@ -154,7 +154,7 @@ def minimise(
     square = models.inner(at[:, :, None], at[:, :, None])[..., 0, 0]
     value = value + decay / 2 * square
     gradient = models.gradient(by_logit, at, decay)
-    history = _History(models)
+    history = _History(at)
     earlier = [value]
     resting = torch.zeros_like(value, dtype=torch.bool)
     for _ in range(iterations):
@@ -166,7 +166,7 @@ def minimise(
         along = models.logits(direction)
         products = models.inner(torch.stack([at, direction], 2), direction[:, :, None])[..., 0]
         search = _Line(loss, decay, logits, along, square, products)
-        first = 1 / slope.abs().sqrt().clamp(min=1.0) if not history.steps else torch.ones_like(value)
+        first = 1 / slope.abs().sqrt().clamp(min=1.0) if not history.count else torch.ones_like(value)
         length, new_value, by_logit = search.wolfe(value, torch.where(resting, torch.zeros_like(slope), slope), first)
         step = length[..., None] * direction
         at, logits = at + step, logits + length[..., None] * along
@@ -197,50 +197,62 @@ def minimise(
 
 
 class _History:
-    """The last steps and changes of gradient, and the two-loop recursion (Nocedal & Wright, 2006, algorithm 7.4)."""
+    """The last steps and changes of gradient, and the two-loop recursion (Nocedal & Wright, 2006, algorithm 7.4).
 
-    def __init__(self, models: LinearModels) -> None:
-        self.steps: list[torch.Tensor] = []
-        self.changes: list[torch.Tensor] = []
-        self.rho: list[torch.Tensor] = []
-        self.scale = torch.ones(())
+    Rows 2i and 2i + 1 of a buffer hold step i and its change; their inner products are kept beside them, so that the recursion
+    itself is on (l, r) numbers (Chen et al., 2014, vector-free L-BFGS).
+    """
+
+    def __init__(self, like: torch.Tensor) -> None:
+        layers, restarts, size = like.shape
+        self.buffer = like.new_zeros((layers, restarts, 2 * HISTORY, size))
+        self.products = like.new_zeros((layers, restarts, 2 * HISTORY, 2 * HISTORY))
+        self.rho = like.new_zeros((layers, restarts, HISTORY))
+        self.scale = like.new_ones((layers, restarts))
+        self.count = 0
 
     def add(self, models: LinearModels, step: torch.Tensor, change: torch.Tensor) -> None:
-        both = models.inner(torch.stack([step, change], 2), change[:, :, None])[..., 0]
-        curvature, square = both[..., 0], both[..., 1]
+        place = self.count % HISTORY
+        self.count += 1
+        rows = 2 * min(self.count, HISTORY)
+        pair = slice(2 * place, 2 * place + 2)
+        self.buffer[:, :, pair] = torch.stack([step, change], 2)
+        products = models.inner(self.buffer[:, :, :rows], self.buffer[:, :, pair])
+        self.products[:, :, :rows, pair] = products
+        self.products[:, :, pair, :rows] = products.transpose(2, 3)
+        curvature, square = products[:, :, 2 * place, 1], products[:, :, 2 * place + 1, 1]
         # A pair without positive curvature counts as absent, problem by problem.
         usable = curvature > 1e-10 * square
-        rho = torch.where(usable, 1 / curvature.clamp(min=1e-30), torch.zeros_like(curvature))
-        scale = torch.where(usable, curvature / square.clamp(min=1e-30), self.scale.expand_as(curvature))
-        self.steps, self.changes = [*self.steps, step][-HISTORY:], [*self.changes, change][-HISTORY:]
-        self.rho, self.scale = [*self.rho, rho][-HISTORY:], scale
+        self.rho[..., place] = torch.where(usable, 1 / curvature.clamp(min=1e-30), torch.zeros_like(curvature))
+        self.scale = torch.where(usable, curvature / square.clamp(min=1e-30), self.scale)
 
     def keep(self, rows: torch.Tensor, columns: torch.Tensor) -> None:
-        self.steps, self.changes, self.rho = (
-            [_pick(_pick(part, rows), columns, 1) for part in parts] for parts in (self.steps, self.changes, self.rho)
+        self.buffer, self.products, self.rho, self.scale = (
+            _pick(_pick(part, rows), columns, 1) for part in (self.buffer, self.products, self.rho, self.scale)
         )
-        self.scale = _pick(_pick(self.scale, rows), columns, 1)
 
     def direction(self, models: LinearModels, gradient: torch.Tensor) -> torch.Tensor:
         """−Hg, where H approximates the inverse Hessian."""
-        if not self.steps:
+        if not self.count:
             return -gradient
-        steps, changes = torch.stack(self.steps, 2), torch.stack(self.changes, 2)
-        # All inner products at once: then the recursion is on (l, r) numbers (Chen et al., 2014, vector-free L-BFGS).
-        s_g = models.inner(steps, gradient[:, :, None])[..., 0]
-        y_g = models.inner(changes, gradient[:, :, None])[..., 0]
-        s_y, y_y = models.inner(steps, changes), models.inner(changes, changes)
-        h = steps.shape[2]
-        on_changes, on_steps = torch.zeros_like(s_g), torch.zeros_like(s_g)
-        for i in reversed(range(h)):
-            on_changes[..., i] = -self.rho[i] * (s_g[..., i] + (s_y[..., i, :] * on_changes).sum(-1))
-        for i in range(h):
-            y_r = self.scale * (y_g[..., i] + (y_y[..., i, :] * on_changes).sum(-1)) + (s_y[..., :, i] * on_steps).sum(
-                -1
-            )
-            on_steps[..., i] = -on_changes[..., i] - self.rho[i] * y_r
-        h_g = self.scale[..., None] * (gradient + torch.einsum("lrh,lrhm->lrm", on_changes, changes))
-        return -(h_g + torch.einsum("lrh,lrhm->lrm", on_steps, steps))
+        held = min(self.count, HISTORY)
+        order = [(self.count - held + i) % HISTORY for i in range(held)]  # the oldest first
+        buffer, products = self.buffer[:, :, : 2 * held], self.products[:, :, : 2 * held, : 2 * held]
+        with_gradient = models.inner(buffer, gradient[:, :, None])[..., 0]
+        # Hg = scale·g + the buffer's rows weighted with these; the product with the direction so far is kept up to date.
+        weights = torch.zeros_like(with_gradient)
+        so_far = with_gradient
+        for i in reversed(order):
+            alpha = self.rho[..., i] * so_far[..., 2 * i]
+            weights[..., 2 * i + 1] = -alpha
+            so_far = so_far - alpha[..., None] * products[..., 2 * i + 1]
+        alphas = -weights[..., 1::2]
+        weights, so_far = self.scale[..., None] * weights, self.scale[..., None] * so_far
+        for i in order:
+            beta = alphas[..., i] - self.rho[..., i] * so_far[..., 2 * i + 1]
+            weights[..., 2 * i] = beta
+            so_far = so_far + beta[..., None] * products[..., 2 * i]
+        return -(self.scale[..., None] * gradient + torch.einsum("lrh,lrhm->lrm", weights, buffer))
 
 
 class _Line:

@@ -24,7 +24,7 @@ from probes.normalisation import ClassNorm, Normalisation, SharedNorm, check_eno
 from probes.saving import save_probe
 from probes.signs import Sign, by_anchors, by_prior, by_reference, split_share
 
-CHUNK = 1 << 24  # entries of normalised states that are worked on together, all layers of a small model at once
+CHUNK = 1 << 23  # entries of normalised states that are worked on together, all layers of a small model at once
 
 
 class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
@@ -79,8 +79,8 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
                 state = self.norm_.fit_layer(p, q)
                 statistics.append(state)
                 p, q = self.norm_.set_state([state]).apply(p[:, :, None], q[:, :, None])
-                self._check_varied(p, q, layer)
                 halves[0, place], halves[1, place] = p[:, :, 0], q[:, :, 0]
+                self._check_varied(halves[0, place], halves[1, place], layer)
             part = self._solve(halves[0], halves[1])
             halfway = torch.einsum("lnvd,ld->nl", halves[0] - halves[1], part["direction_"].float()) / (2 * variants)
             scores.append(halfway.double())
@@ -101,17 +101,13 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
         """Raise where all pairs of a layer are alike, to the precision that float32 states have."""
         difference = pos - neg
         # Centred here as well: a normalisation that leaves the answer word in has a mean difference.
-        spread = float((difference - difference.mean(0)).square().mean().sqrt())
-        shift = float(self._shift(pos, neg))
-        if spread <= 1e-6 * shift:
+        difference -= difference.mean(0)
+        spread = torch.linalg.vector_norm(difference)
+        if float(spread) <= 1e-6 * float(torch.linalg.vector_norm(pos) + torch.linalg.vector_norm(neg)):
             raise ValueError(
-                f"layer {layer}: all pairs differ in the same way (pair 0 like every other), so there is no direction to find; "
-                "give texts that differ, or leave the layer out"
+                f"layer {layer}: all pairs differ in the same way (pair 0 like every other), so there is no direction to "
+                "find; give texts that differ, or leave the layer out"
             )
-
-    def _shift(self, pos: torch.Tensor, neg: torch.Tensor) -> torch.Tensor:
-        """The size against which differences count as zero: that of the states, in units of the normalised states."""
-        return (pos.square().mean() + neg.square().mean()).sqrt() + 1e-30
 
     def _take(self, state: dict[str, torch.Tensor], scores: torch.Tensor) -> None:
         """Set the fitted attributes; scores: (n, l), before the offset."""

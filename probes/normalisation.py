@@ -111,7 +111,8 @@ class SharedNorm(Normalisation):
 
 def root_mean_square(pos: torch.Tensor, neg: torch.Tensor) -> torch.Tensor:
     """Scalar root mean square of two tensors; 1 where both are zero, so that dividing by it is safe."""
-    scale = ((pos.square().mean() + neg.square().mean()) / 2).sqrt()
+    norm = torch.stack([torch.linalg.vector_norm(half) for half in (pos, neg)])  # no squares of the whole in between
+    scale = torch.linalg.vector_norm(norm) / (2 * pos.numel()) ** 0.5
     return torch.where(scale > 0, scale, torch.ones_like(scale))
 
 

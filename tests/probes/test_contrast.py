@@ -31,7 +31,7 @@ from probes.testing import Pairs, planted
 PROBES = [
     CCS(restarts=3),
     CRC(),
-    BimodalCRC(restarts=4),
+    BimodalCRC(restarts=1),
     VINC(),
     KMeansProbe(),
     PCAProbe(),
