@@ -94,12 +94,14 @@ def combine(weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
 
 
 def principal_components(
-    rows: torch.Tensor, count: int = 2, tolerance: float = 1e-5
+    rows: torch.Tensor, count: int = 2, tolerance: float = 1e-5, loose: float = 1e-2
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`leading_eigenpairs` of the second moment of (l, m, d) rows."""
-    return leading_eigenpairs(
-        lambda v: combine(project(rows, v), rows) / rows.shape[1], starting_vectors(rows), count, tolerance
-    )
+
+    def product(vectors: torch.Tensor) -> torch.Tensor:
+        return combine(project(rows, vectors), rows) / rows.shape[1]
+
+    return leading_eigenpairs(product, starting_vectors(rows), count, tolerance, loose)
 
 
 def _tridiagonal(diagonal: torch.Tensor, beside: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

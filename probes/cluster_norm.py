@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from probes._eigen import principal_components
 from probes.normalisation import Normalisation, Pair, State, root_mean_square
@@ -55,12 +56,13 @@ class ClusterNorm(Normalisation):
         midpoints = ((pos + neg) / 2).mean(1)
         midpoint = midpoints.mean(0)
         centred = midpoints - midpoint
-        axes = principal_components(centred[None], self.components)[1][0]
+        axes = principal_components(centred[None], self.components, loose=1e-5)[1][0]
         count = min(self.clusters, len(pos))
         # k-means draws its first centres by place; in this order the same texts give the same clusters however they are
         # given.
         places = (centred @ axes.T)[centred.norm(dim=-1).argsort()]
-        means = KMeans(count, n_init=10, random_state=self.random_state).fit(places.numpy())
+        with threadpool_limits(1):  # a small problem: several threads cost more than they give
+            means = KMeans(count, n_init=10, random_state=self.random_state).fit(places.numpy())
         centres = torch.from_numpy(np.asarray(means.cluster_centers_, dtype=np.float64))
         member = nearest(centred @ axes.T, centres)
         mean_pos, mean_neg = [], []

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 
 from probes._eigen import canonical_sign, principal_components
+from probes._lbfgs import Direct, minimise
 from probes._starts import starting_directions
 from probes.contrast import ContrastProbe
 from probes.normalisation import Normalisation
@@ -42,12 +43,11 @@ class CRC(ContrastProbe):
 
 
 class BimodalCRC(ContrastProbe):
-    """Bimodal salience search, by Adam on the unit sphere.
+    """Bimodal salience search.
 
     Args:
         restarts: starts r per layer: the leading principal component of the differences, then random ones.
-        epochs: steps of each.
-        step: Adam's step length, as a share of the direction's norm.
+        iterations: most L-BFGS steps of each, where the paper has a fixed number of Adam's.
         components: leading principal components that are searched. In all d dimensions some direction splits any n
             texts in two.
         norm: normalisation of the states; `ClassNorm()` if None.
@@ -64,41 +64,26 @@ class BimodalCRC(ContrastProbe):
     def __init__(
         self,
         restarts: int = 20,
-        epochs: int = 20,
-        step: float = 0.1,
-        components: int = 16,
+        iterations: int = 100,
+        components: int = 4,
         norm: Normalisation | None = None,
         random_state: int = 0,
     ) -> None:
         self.restarts = restarts
-        self.epochs = epochs
-        self.step = step
+        self.iterations = iterations
         self.components = components
         self.norm = norm
         self.random_state = random_state
 
     def _solve(self, pos: torch.Tensor, neg: torch.Tensor) -> dict[str, torch.Tensor]:
         differences = (pos - neg).flatten(1, 2)
-        _, axes = principal_components(differences, self.components)
+        _, axes = principal_components(differences, self.components, loose=1e-5)
         c = torch.einsum("lnd,lkd->lnk", differences, axes)
         theta = starting_directions(c, self.restarts, self.random_state)
-        first, second = torch.zeros_like(theta), torch.zeros_like(theta)
-        best, lowest = theta, torch.full(theta.shape[:2], torch.inf)
-        for epoch in range(1, self.epochs + 2):
-            # Scale invariant: the sphere is only a choice of scale, and the gradient has no part along θ.
-            loss, by_projection = split_ratio(torch.einsum("lrd,lnd->lrn", theta, c))
-            better = loss < lowest
-            best, lowest = torch.where(better[..., None], theta, best), torch.where(better, loss, lowest)
-            if epoch > self.epochs:
-                break
-            gradient = torch.einsum("lrn,lnd->lrd", by_projection, c)
-            first = 0.9 * first + 0.1 * gradient
-            second = 0.999 * second + 0.001 * gradient.square()
-            mean, square = first / (1 - 0.9**epoch), second / (1 - 0.999**epoch)
-            theta = theta - self.step / c.shape[-1] ** 0.5 * mean / (square.sqrt() + 1e-8)
-            theta = theta / theta.norm(dim=-1, keepdim=True)
-        chosen = best[torch.arange(len(c)), lowest.argmin(-1)]
-        return {"direction_": canonical_sign(torch.einsum("lk,lkd->ld", chosen, axes)), "losses_": lowest.double()}
+        models = Direct(c, theta)
+        vectors, losses = minimise(models, split_ratio, 0.0, self.iterations, 1e-6)
+        chosen = vectors[torch.arange(len(c)), losses.argmin(-1), :-1]
+        return {"direction_": canonical_sign(torch.einsum("lk,lkd->ld", chosen, axes)), "losses_": losses.double()}
 
 
 def split_ratio(t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

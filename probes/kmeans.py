@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from probes._eigen import canonical_sign
 from probes.contrast import ContrastProbe
@@ -38,7 +39,8 @@ class KMeansProbe(ContrastProbe):
             # k-means draws its first centres by place; in this order the same texts give the same clusters however they
             # are given.
             rows = rows[rows.norm(dim=-1).argsort()]
-            means = KMeans(2, n_init=self.restarts, random_state=self.random_state).fit(rows.numpy())
+            with threadpool_limits(1):  # a small problem: several threads cost more than they give
+                means = KMeans(2, n_init=self.restarts, random_state=self.random_state).fit(rows.numpy())
             low, high = torch.from_numpy(np.asarray(means.cluster_centers_, dtype=np.float64))
             direction = canonical_sign(high - low)
             directions.append(direction)

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from probes._arrays import ArrayLike, Floats, as_layers, as_pairs, row_blocks
 from probes._labels import as_labels
@@ -69,11 +70,14 @@ class SupervisedProbe(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc
         if len(self.classes_) < 2:
             raise ValueError(f"every label is {self.classes_[0]!r}: one class only; a supervised probe needs both")
         weights, biases, quality = [], [], []
-        for layer in range(states.shape[1]):
-            weight, bias, auroc = self._fit_one(states[:, layer].double().numpy(), labels, layer, states.shape[1] > 1)
-            weights.append(weight)
-            biases.append(bias)
-            quality.append(auroc)
+        # Many small problems: several threads cost more than they give, above all beside other work.
+        with threadpool_limits(1):
+            for layer in range(states.shape[1]):
+                x_layer = states[:, layer].double().numpy()
+                weight, bias, auroc = self._fit_one(x_layer, labels, layer, states.shape[1] > 1)
+                weights.append(weight)
+                biases.append(bias)
+                quality.append(auroc)
         self.weight_ = torch.from_numpy(np.stack(weights))
         self.bias_ = torch.tensor(biases, dtype=torch.float64)
         self.quality_ = torch.tensor(quality, dtype=torch.float64)

@@ -151,6 +151,6 @@ def test_bimodal_search_ends_at_a_lower_ratio_than_the_principal_component() -> 
     difference = random.standard_normal((300, 5)) * np.array([0.15, 1.6, 0.3, 0.3, 0.3])
     difference[:, 0] += groups
     pos, neg = difference / 2, -difference / 2
-    principal, bimodal = CRC().fit(pos, neg), BimodalCRC(epochs=60).fit(pos, neg)
+    principal, bimodal = CRC().fit(pos, neg), BimodalCRC().fit(pos, neg)
     assert abs(np.corrcoef(principal.score(pos, neg), groups)[0, 1]) < 0.3
     assert abs(np.corrcoef(bimodal.score(pos, neg), groups)[0, 1]) > 0.9
