@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
 
 from elicit.domains import Question
 from elicit.errors import ModelError
@@ -37,10 +40,14 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
             raise ModelError(
                 f"{folder} was written by another version (schema {held['schema']}, this one reads {SCHEMA})"
             )
-        question = Question(**held["question"]) if held["question"] else None
-        kind = held["kind"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file} is damaged ({error}); save the monitor again") from error
+        return _load(folder, held, model, dtype, device)
+    except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+        raise ModelError(f"{folder} is a damaged monitor ({type(error).__name__}: {error}); save it again") from error
+
+
+def _load(folder: Path, held: dict[str, Any], model: str | None, dtype: str, device: str) -> Monitor:
+    question = Question(**held["question"]) if held["question"] else None
+    kind = held["kind"]
     if kind == KeywordMonitor.kind and question:
         return KeywordMonitor.from_json(held, question)
     reference = held["model"]
@@ -55,4 +62,4 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
         return ProbeMonitor.from_folder(folder, held, language_model, question)
     if kind == BlendMonitor.kind and question:
         return BlendMonitor.from_folder(folder, held, language_model, question)
-    raise ModelError(f"{file} names an unknown kind of monitor, {kind!r}")
+    raise ModelError(f"{folder} is a monitor of an unknown kind, {kind!r}")
