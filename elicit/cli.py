@@ -29,7 +29,7 @@ DEMO = {
 }
 
 
-class _Group(click.Group):
+class ErrorGroup(click.Group):
     """A group whose commands end with one clear line instead of a traceback, and can be interrupted."""
 
     def invoke(self, context: click.Context) -> Any:
@@ -79,7 +79,7 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(cls=_Group, context_settings={"max_content_width": 100})
+@click.group(cls=ErrorGroup, context_settings={"max_content_width": 100})
 @click.option("--quiet", is_flag=True, help="No progress bars and no notes, only results and errors.")
 @click.version_option(package_name="elicit")
 def main(quiet: bool) -> None:

@@ -5,24 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from elicit.errors import ElicitError
+from elicit.cli import ErrorGroup
 
 OUT = click.Path(path_type=Path, file_okay=False)
 
 
-class _Group(click.Group):
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except ElicitError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group)
+@click.group(cls=ErrorGroup)
 def main() -> None:
     """Experiments on elicitation, and benchmarks against what people use today."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -141,7 +141,7 @@ def test_cache_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("name", "0" * 64),
         ("name>=1", "0" * 64),
-        ("name==1 --index-url x", "0" * 64),
+        ("name==1 --no-deps x", "0" * 64),
         ("name==1", "0"),
         ("-r x==1", "0" * 64),
     ],
