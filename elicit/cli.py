@@ -21,7 +21,7 @@ from elicit.errors import ElicitError
 DEMO = {
     "sources": ("vader/amazon",),
     "targets": ("vader/tweets", "vader/nyt"),
-    "source_texts": 640,
+    "source_texts": 480,
     "target_texts": 192,
     "calibration_texts": 64,
     "test_texts": 200,
