@@ -144,7 +144,7 @@ class Engine:
         if not suffixes:
             return
         start = self._start(prefix)
-        window = _sliding_window(self.model)
+        window = sliding_window(self.model)
         longest = max(range(len(suffixes)), key=lambda row: len(suffixes[row]))
         length = len(prefix) + len(suffixes[longest]) + 1
         together = self.fast and self.one_pass and (window is None or length <= window)
@@ -412,7 +412,8 @@ def _contrast_mask(
     return mask[:, None], positions + prefix
 
 
-def _sliding_window(model: Any) -> int | None:
+def sliding_window(model: Any) -> int | None:
+    """Tokens that local attention reaches back, or None when all layers see everything."""
     config = model.config.get_text_config()
     used = getattr(config, "use_sliding_window", True)
     window = getattr(config, "sliding_window", None)

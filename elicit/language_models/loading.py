@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,21 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
             f"the model {name!r} cannot be loaded: {str(error).splitlines()[0]} Name one of {', '.join(MODELS)}, a local "
             "folder, a GGUF file, or a hub id that this machine can reach"
         ) from error
+    if where.type == "cpu":
+        _keep_freed_memory()
     return (model if spread else model.to(where)), tokenizer
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse the memory of activations instead of giving it back: each page given back faults when it is next used.
+
+    A few megabytes per operation come and go, and on a CPU those faults cost as much as a fifth of a forward pass.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt  # on Linux with glibc, and nowhere else
+        mmap_threshold, trim_threshold = -3, -1
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def pick_device(device: str) -> torch.device:

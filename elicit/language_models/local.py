@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -188,17 +189,23 @@ class LocalModel:
         torch.manual_seed(seed)
         if self.adapter is not None:
             weights.peft.load_adapter(str(self.adapter), adapter_name="default", is_trainable=True)
-        elif weights.peft is None:
-            weights.peft = get_peft_model(weights.model, config, adapter_name="default")
         else:
-            weights.peft.add_adapter("default", config)
+            try:
+                if weights.peft is None:
+                    weights.peft = get_peft_model(weights.model, config, adapter_name="default")
+                else:
+                    weights.peft.add_adapter("default", config)
+            except ValueError as error:
+                raise ModelError(f"{type(weights.model).__name__} cannot carry a LoRA adapter: {error}") from error
         weights.activate("default")
         weights.model.train()
         try:
             yield weights.peft
         finally:
             weights.model.eval()
-            weights.peft.delete_adapter("default")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Adapter default was active", UserWarning)
+                weights.peft.delete_adapter("default")
             weights.forget_active()
 
     @property

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 
-from elicit.language_models.engine import expand_cache
+from elicit.language_models.engine import FAILURES, sliding_window
+
+# Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
+PACK_TOKENS = {"cpu": 768, "cuda": 4096}
 
 
 class VerdictTrainer(Trainer):  # type: ignore[misc]
@@ -19,38 +23,94 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         super().__init__(*arguments, **named)
         self.heads = heads
         self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch, whatever its number of tokens
+        self._packable: bool | None = None  # not known before the first batch
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """Mean cross-entropy, over the batch's rows, of the verdict token against the whole vocabulary."""
-        alone = model is self.model and not self.args.gradient_checkpointing
-        verdict_logits = _shared_head_logits if alone else _whole_logits
-        device = inputs["verdicts"].device
-        total = torch.zeros((), device=device)
+        verdicts = inputs["verdicts"]
+        total = torch.zeros((), device=verdicts.device)
         for domain in sorted(set(inputs["domains"].tolist())):
-            rows = inputs["domains"] == domain
-            # The decoder is called on its own, outside the forward that accelerate puts under autocast.
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.args.bf16):
-                logits = verdict_logits(model, self.heads[domain], inputs["suffixes"][rows], inputs["lengths"][rows])
-            total = total + functional.cross_entropy(logits.float(), inputs["verdicts"][rows], reduction="sum")
-        loss = total / len(inputs["verdicts"])
+            head, rows = self.heads[domain], torch.nonzero(inputs["domains"] == domain)[:, 0]
+            packed = self._packed(model, head, inputs["suffixes"][rows], inputs["lengths"][rows])
+            room = PACK_TOKENS.get(verdicts.device.type, 4096)
+            for part in packs(inputs["lengths"][rows], room - len(head)) if packed else [slice(None)]:
+                chosen = rows[part]
+                read = packed_logits if packed else padded_logits
+                logits = read(model, head, inputs["suffixes"][chosen], inputs["lengths"][chosen])
+                total = total + functional.cross_entropy(logits.float(), verdicts[chosen], reduction="sum")
+        loss = total / len(verdicts)
         return (loss, {}) if return_outputs else loss
 
+    def _packed(self, model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> bool:
+        """Whether these rows go through the model in packs."""
+        if model is not self.model:
+            return False  # wrapped for several devices, where every process must call forward equally often
+        window = sliding_window(model)
+        if window is not None and len(head) + int(lengths.max()) > window:
+            return False  # a mask of our own would undo the window
+        if self._packable is None:
+            self._packable = self._check(model, head, suffixes[:2], lengths[:2])
+        return self._packable
 
-def _shared_head_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """(b, vocabulary) logits at the verdict; the head runs once and its keys and values carry gradients of all rows."""
-    causal = model.get_base_model()
-    decoder = causal.get_decoder()
-    suffixes = suffixes[:, : int(lengths.max())]
-    start = decoder(input_ids=torch.tensor([list(head)], device=suffixes.device), use_cache=True).past_key_values
-    hidden = decoder(input_ids=suffixes, past_key_values=expand_cache(start, len(suffixes)), use_cache=True)
-    rows = torch.arange(len(suffixes), device=suffixes.device)
-    return torch.as_tensor(causal.get_output_embeddings()(hidden.last_hidden_state[rows, lengths - 1]))
+    def _check(self, model: Any, *batch: Any) -> bool:
+        """Whether packing gives the logits of padded rows: an architecture with state, say, carries it from row to row."""
+        training = model.training
+        model.eval()  # dropout would make them differ
+        with torch.no_grad():
+            right = padded_logits(model, *batch).float()
+            try:
+                wrong = (packed_logits(model, *batch).float() - right).norm(dim=-1) / right.norm(dim=-1)
+            except FAILURES as error:
+                reason, difference = f"{type(error).__name__}: {error}", float("inf")
+            else:
+                difference = float(wrong.max())
+                reason = f"packed logits differ by {difference:.3g} of their norm"
+        model.train(training)
+        if difference <= max(1e-3, 8 * torch.finfo(model.dtype).eps):
+            return True
+        name = type(model.get_base_model()).__name__
+        warnings.warn(f"{name} is trained on padded batches ({reason})", RuntimeWarning, stacklevel=2)
+        return False
 
 
-def _whole_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """(b, vocabulary) logits at the verdict through the wrapped model's own forward, padded on the left: for DDP and FSDP."""
+def packs(lengths: torch.Tensor, room: int) -> Iterator[slice]:
+    """Consecutive rows of together at most `room` tokens; a longer row is a pack of its own."""
+    start, used = 0, 0
+    for row, length in enumerate(lengths.tolist()):
+        if row > start and used + length > room:
+            yield slice(start, row)
+            start, used = row, 0
+        used += length
+    yield slice(start, len(lengths))
+
+
+def packed_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(b, vocabulary) logits at the verdict, from one sequence: the head once, then every row, which sees the head and itself.
+
+    No token is padding, none is computed twice, and the head's gradient is that of all rows.
+    """
+    device, count = suffixes.device, len(head)
+    own = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
+    row = torch.cat([torch.full((count,), -1, device=device), own])  # -1: the head, which every row sees
+    starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    within = torch.arange(len(own), device=device) - starts
+    ids = torch.cat([torch.tensor(list(head), device=device, dtype=torch.long), suffixes[own, within]])
+    positions = torch.cat([torch.arange(count, device=device), count + within])
+    order = torch.arange(len(ids), device=device)
+    allowed = ((row[:, None] == row) | (row == -1)) & (order[:, None] >= order)
+    mask = torch.zeros(allowed.shape, dtype=model.dtype, device=device)
+    mask = mask.masked_fill(~allowed, torch.finfo(model.dtype).min)[None, None]
+    verdicts = count + lengths.cumsum(0) - 1
+    output = model(
+        input_ids=ids[None], attention_mask=mask, position_ids=positions[None], logits_to_keep=verdicts, use_cache=False
+    )
+    return torch.as_tensor(output.logits[0])
+
+
+def padded_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """(b, vocabulary) logits at the verdict, from rows padded on the left."""
     width = int(lengths.max()) + len(head)
     ids = torch.zeros((len(suffixes), width), dtype=torch.long, device=suffixes.device)
     mask = torch.zeros_like(ids)

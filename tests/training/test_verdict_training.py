@@ -1,11 +1,15 @@
 """Training on the verdict token: the loss against the plain way, resuming, and what training must leave alone."""
 
 import dataclasses
+import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import PeftModel
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
@@ -13,11 +17,11 @@ from torch.nn import functional
 
 import elicit.training.trainer as trainer_module
 from elicit.domains import Domain, Question, Row, make_domain
-from elicit.errors import DomainError
+from elicit.errors import DomainError, ModelError
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor
 from elicit.training import TrainingConfig, train_monitor
-from elicit.training.trainer import _shared_head_logits, _whole_logits
+from elicit.training.trainer import packed_logits, packs, padded_logits
 from elicit.training.verdict_training import _collate, _examples
 
 CONFIG = TrainingConfig(texts=48, epochs=2.0, batch_size=8, learning_rate=1e-2, rank=4)
@@ -43,7 +47,7 @@ def test_both_ways_to_the_verdicts_logits_equal_the_plain_forward_pass(base) -> 
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
         gradients = []
-        for way in (_shared_head_logits, _whole_logits):
+        for way in (packed_logits, padded_logits):
             logits = way(peft_model, head, batch["suffixes"], batch["lengths"])
             for row, example in enumerate(examples):
                 plain = peft_model(input_ids=torch.tensor([[*head, *example["suffix"]]])).logits[0, -1]
@@ -51,8 +55,49 @@ def test_both_ways_to_the_verdicts_logits_equal_the_plain_forward_pass(base) -> 
             peft_model.zero_grad()
             functional.cross_entropy(logits, batch["verdicts"]).backward()
             gradients.append([p.grad.clone() for p in peft_model.parameters() if p.requires_grad])
-    for shared, whole in zip(*gradients, strict=True):
-        torch.testing.assert_close(shared, whole, atol=1e-5, rtol=1e-3)
+    for packed, padded in zip(*gradients, strict=True):
+        torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-3)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 100))
+def test_packs_hold_every_row_once_in_order_and_keep_within_their_room(lengths: list[int], room: int) -> None:
+    parts = [lengths[part] for part in packs(torch.tensor(lengths), room)]
+    assert [length for part in parts for length in part] == lengths
+    assert all(len(part) == 1 or sum(part) <= room for part in parts)
+    assert all(sum(part) + after[0] > room for part, after in pairwise(parts))
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "mistral-window", "cohere", "gpt2", "gpt-neox", "opt", "bloom"])
+def test_every_architecture_learns_in_packs_or_falls_back_to_padding(
+    architecture, make_model, make_tokenizer, tmp_path: Path, monkeypatch
+) -> None:
+    """Whatever an architecture makes of the packs' mask, the first loss is that of its own forward pass, row by row."""
+    base = VerdictMonitor(LocalModel.from_transformers(make_model(architecture), make_tokenizer()))
+    source = domain("film")
+    seen = []
+    original = trainer_module.VerdictTrainer.compute_loss
+
+    def watch(self, model, inputs, *arguments, **named):
+        if not seen:
+            model.eval()  # no dropout
+            with torch.no_grad():
+                loss = original(self, model, inputs, *arguments, **named)
+                rows = zip(inputs["suffixes"], inputs["lengths"].tolist(), strict=True)
+                logits = [
+                    model(input_ids=torch.tensor([[*self.heads[0], *row[:length].tolist()]])).logits[0, -1]
+                    for row, length in rows
+                ]
+            seen.append((float(loss), float(functional.cross_entropy(torch.stack(logits), inputs["verdicts"]))))
+            model.train()
+        return original(self, model, inputs, *arguments, **named)
+
+    monkeypatch.setattr(trainer_module.VerdictTrainer, "compute_loss", watch)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        train_monitor(base, [source], tmp_path / "adapter", dataclasses.replace(CONFIG, texts=16, epochs=1.0))
+    assert seen[0][0] == pytest.approx(seen[0][1], abs=1e-3)
+    padded = any("padded batches" in str(warning.message) for warning in told)
+    assert padded == (architecture == "bloom")  # its positions are distances in the sequence as it stands
 
 
 def test_training_learns_saves_a_peft_adapter_and_leaves_the_base_alone(base, make_model, tmp_path: Path) -> None:
@@ -104,6 +149,12 @@ def test_training_a_trained_monitor_continues_its_adapter(base, tmp_path: Path) 
     second = train_monitor(first, [domain("book")], tmp_path / "second", barely)
     texts = domain("film").unlabelled()
     np.testing.assert_allclose(second.score(texts).values, first.score(texts).values, atol=1e-3)
+
+
+def test_an_architecture_that_peft_cannot_adapt_is_a_clear_error(make_model, make_tokenizer, tmp_path: Path) -> None:
+    base = VerdictMonitor(LocalModel.from_transformers(make_model("mamba"), make_tokenizer()))
+    with pytest.raises(ModelError, match="MambaForCausalLM cannot carry a LoRA adapter"):
+        train_monitor(base, [domain("film")], tmp_path / "adapter", CONFIG)
 
 
 def test_a_source_that_cannot_be_trained_on_is_named(base, tmp_path: Path) -> None:
