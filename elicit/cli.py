@@ -248,17 +248,19 @@ def methods() -> None:
 
 
 @main.command()
-@click.option("--clear", is_flag=True, help="Remove cached verdict readings; models and data stay.")
-@click.option("--clear-all", is_flag=True, help="Remove everything: readings, models and data.")
+@click.option("--clear", is_flag=True, help="Remove what models were read for; models and data stay.")
+@click.option("--clear-all", is_flag=True, help="Remove everything: readings, hidden states, models, data.")
 def cache(clear: bool, clear_all: bool) -> None:
     """Show what is kept in the user's cache, or clear it."""
     import shutil
 
     from elicit.domains.artefacts import cache_dir
     from elicit.language_models.cache import ReadingCache
+    from elicit.language_models.states import StateCache
 
     if clear or clear_all:
         ReadingCache().clear()
+        StateCache().clear()
     if clear_all:
         for part in ("artefacts", "domains", "models"):
             shutil.rmtree(cache_dir() / part, ignore_errors=True)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from elicit.domains import Domain, check_overlap, drop_overlap, load_domain
+from elicit.domains import Domain, UnlabelledDomain, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.errors import DomainError, RunError
 from elicit.evaluation import evaluate_target
@@ -32,7 +32,10 @@ from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
 from elicit.methods import METHODS, Ingredients, Method
+from elicit.methods.states import upper_layers
 from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_calibration
+from elicit.monitors.blend import BlendMonitor
+from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
 from elicit.training import TrainingConfig, train_monitor
 
@@ -257,9 +260,11 @@ class _Run:
         self.say(f"{target.name}: {method.name}")
         with _Timed(self, f"{target.name}/{method.name}"):
             monitor, about = self._build(method, target, folder)
-            calibration = fit_calibration(
-                monitor.score(target.calibration.sample(self.config.calibration_texts).unlabelled()).values
-            )
+            calibration_texts = target.calibration.sample(self.config.calibration_texts).unlabelled()
+            if isinstance(monitor, ProbeMonitor | BlendMonitor):
+                _read_upper_layers(monitor.model, calibration_texts)
+                _read_upper_layers(monitor.model, test.unlabelled())
+            calibration = fit_calibration(monitor.score(calibration_texts).values)
             scores = monitor.score(test.unlabelled())
         monitor.save(folder)
         about |= {"threshold": calibration.threshold, "calibration": calibration.kind}
@@ -364,6 +369,13 @@ class _Timed(AbstractContextManager["_Timed"]):
                 "tokens": self._meter.tokens - self._tokens,
             }
             write_json(self._owner.timings_file, self._owner.timings)
+
+
+def _read_upper_layers(model: LocalModel, texts: UnlabelledDomain) -> None:
+    """One pass for all monitors of a run that look at hidden states: each then finds its own layers in the cache."""
+    layers = upper_layers(model.layers)
+    for _ in model.stream_states(texts.question, texts.texts, layers, f"hidden states {texts.name}", log_odds=True):
+        pass
 
 
 def versions() -> dict[str, str]:

@@ -177,3 +177,4 @@ def own_readings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     """Readings of tests are cached apart from the user's, and each test begins with none."""
     folder = tmp_path_factory.mktemp("readings")
     monkeypatch.setattr("elicit.language_models.cache.cache_dir", lambda: folder)
+    monkeypatch.setattr("elicit.language_models.states.cache_dir", lambda: folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,16 +18,17 @@ from numpy.typing import NDArray
 from elicit.domains import Question
 from elicit.errors import ModelError
 from elicit.language_models.cache import ReadingCache, reading_key
-from elicit.language_models.engine import Engine, Meter
+from elicit.language_models.engine import Engine, Meter, Progress
 from elicit.language_models.loading import DEFAULT_MODEL, load_model
 from elicit.language_models.prompts import EncodedText, VerdictPrompt
+from elicit.language_models.states import StateCache, States
 from elicit.progress import progress
 
 MASS_SAMPLE = (
     32  # texts whose verdict mass is computed: it needs the whole vocabulary, and its mean is what one looks at
 )
 CHECKPOINT = 1024  # sequences after which what was read is kept
-RECENT_STATES = 3  # answers of `states` that are kept in memory
+SHARD = 512  # texts whose hidden states are held and kept together
 LONGEST_SHOT = 256  # tokens of one example in a few-shot context
 
 
@@ -49,28 +49,6 @@ class Readings:
     verdict_mass: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class States:
-    """Hidden states of n texts, `(n, 3, l, d)`: last prompt token, flagged verdict token, cleared verdict token.
-
-    Attributes:
-        values: hidden states on the CPU in the model's dtype; rows with a reason are zero.
-        layers: (l,) which layers' outputs.
-        reasons: (n,) why a text has no states, else None.
-        log_odds: (n,) verdict log-odds from the same pass, NaN where there is a reason; None unless asked for.
-    """
-
-    values: torch.Tensor
-    layers: tuple[int, ...]
-    reasons: tuple[str | None, ...]
-    log_odds: NDArray[np.float64] | None = None
-
-    @property
-    def usable(self) -> NDArray[np.bool_]:
-        """(n,) True where there are states."""
-        return np.array([reason is None for reason in self.reasons], dtype=bool)
-
-
 class _Weights:
     """Weights that several `LocalModel`s share, with their LoRA adapters; one adapter, or none, is active at a time."""
 
@@ -78,7 +56,6 @@ class _Weights:
         self.model, self.tokenizer = model, tokenizer
         self.peft: Any = None
         self.meter = Meter()
-        self.recent_states: OrderedDict[tuple[object, ...], States] = OrderedDict()
         self._active: str | None = None
 
     def activate(self, adapter: str | None) -> None:
@@ -133,6 +110,7 @@ class LocalModel:
         adapter: Path | None = None,
         max_text_tokens: int = 2048,
         cache: ReadingCache | None = None,
+        state_cache: StateCache | None = None,
     ) -> None:
         self.name, self.adapter, self.max_text_tokens = name, adapter, max_text_tokens
         self._weights = weights
@@ -140,7 +118,7 @@ class LocalModel:
         self.engine = Engine(weights.model, meter=weights.meter)
         self.meter = weights.meter
         self._prompts: dict[Question, VerdictPrompt] = {}
-        self._cache = cache
+        self._cache, self._state_cache = cache, state_cache
         self._fingerprint: str | None = None
         self._checked = False
 
@@ -157,7 +135,7 @@ class LocalModel:
             max_text_tokens: longer texts lose their middle.
         """
         weights = _Weights(*load_model(name, dtype, device))
-        return cls(name, weights, max_text_tokens=max_text_tokens, cache=ReadingCache())
+        return cls(name, weights, max_text_tokens=max_text_tokens, cache=ReadingCache(), state_cache=StateCache())
 
     @classmethod
     def from_transformers(
@@ -168,11 +146,11 @@ class LocalModel:
 
     def with_adapter(self, folder: Path) -> LocalModel:
         """The same weights under a LoRA adapter."""
-        return LocalModel(self.name, self._weights, folder, self.max_text_tokens, self._cache)
+        return LocalModel(self.name, self._weights, folder, self.max_text_tokens, self._cache, self._state_cache)
 
     def without_adapter(self) -> LocalModel:
         """The same weights as they were before any training."""
-        return LocalModel(self.name, self._weights, None, self.max_text_tokens, self._cache)
+        return LocalModel(self.name, self._weights, None, self.max_text_tokens, self._cache, self._state_cache)
 
     @contextmanager
     def trainable_adapter(self, rank: int, seed: int) -> Iterator[Any]:
@@ -373,45 +351,76 @@ class LocalModel:
         description: str = "hidden states",
         log_odds: bool = False,
     ) -> States:
-        """Hidden states of n texts at the last prompt token and under both verdicts, `(n, 3, l, d)`.
-
-        The last few answers are kept: several probes are fitted on the same texts.
+        """Hidden states of n texts at the last prompt token and under both verdicts, `(n, 3, l, d)`, all in memory.
 
         Args:
             question: what is asked about each text.
-            texts: (n,) the texts.
+            texts: (n,) the texts, at least one.
             layers: which layers' outputs; layers above the last of them are not run.
             description: what the progress bar says.
             log_odds: read the verdicts from the same pass, which then runs all layers.
         """
-        recent = self._weights.recent_states
-        key = (self._adapter_name, self.max_text_tokens, question, tuple(texts), tuple(layers), log_odds)
-        if key not in recent:
-            recent[key] = self._states(question, texts, layers, description, log_odds)
-            while len(recent) > RECENT_STATES:
-                recent.popitem(last=False)
-        recent.move_to_end(key)
-        return recent[key]
+        return States.join(list(self.stream_states(question, texts, layers, description, log_odds)))
 
-    def _states(
-        self, question: Question, texts: Sequence[str], layers: Sequence[int], description: str, log_odds: bool
-    ) -> States:
+    def stream_states(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        description: str = "hidden states",
+        log_odds: bool = False,
+    ) -> Iterator[States]:
+        """As `states`, in parts of some hundred consecutive texts: memory stays flat however many there are.
+
+        Each part is kept in the user's cache, from which the next one who asks for some of its layers has it.
+        """
         prompt = self.prompt(question)
+        with progress(len(texts), description) as step:
+            for start in range(0, len(texts), SHARD):
+                yield self._part_of_states(prompt, texts[start : start + SHARD], tuple(layers), log_odds, step)
+
+    def _part_of_states(
+        self, prompt: VerdictPrompt, texts: Sequence[str], layers: tuple[int, ...], log_odds: bool, step: Progress
+    ) -> States:
         encoded = prompt.encode(texts)
         rows, reasons = _that_fit(encoded, self.context_length - len(prompt.head) - len(prompt.tail) - 1)
         suffixes = [prompt.suffix(encoded[row]) for row in rows]
+        key = reading_key(self.fingerprint(), tuple(prompt.head), prompt.verdict, tuple(map(tuple, suffixes)))
+        held = self._state_cache.get(key, layers, log_odds) if self._state_cache else None
+        if held is None:
+            held = self._compute_states(prompt, suffixes, layers, log_odds, step)
+            if self._state_cache and rows:
+                self._state_cache.put(key, layers, *held)
+        else:
+            step(len(rows))
+        found, odds = held
+        step(len(texts) - len(rows))
+        values = found.new_zeros((len(texts), *found.shape[1:]))
+        values[rows] = found
+        if odds is None:
+            return States(values, layers, tuple(reasons))
+        read = np.full(len(texts), np.nan)
+        read[rows] = odds.numpy()
+        return States(values, layers, tuple(reasons), read)
+
+    def _compute_states(
+        self,
+        prompt: VerdictPrompt,
+        suffixes: Sequence[Sequence[int]],
+        layers: tuple[int, ...],
+        log_odds: bool,
+        step: Progress,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(m, 3, l, d) states of prompts that all fit, and their log-odds."""
         self._ready(prompt)
         width = self.transformers_model.config.get_text_config().hidden_size
-        values = torch.zeros((len(texts), 3, len(layers), width), dtype=self.transformers_model.dtype)
+        values = torch.zeros((len(suffixes), 3, len(layers), width), dtype=self.transformers_model.dtype)
         odds: dict[int, float] | None = {} if log_odds else None
-        with progress(len(rows), description) as step:
-            for part, states in self.engine.contrast_states(prompt.head, suffixes, prompt.verdict, layers, step, odds):
-                values[torch.tensor([rows[i] for i in part])] = states
+        for part, states in self.engine.contrast_states(prompt.head, suffixes, prompt.verdict, layers, step, odds):
+            values[torch.tensor(part)] = states
         if odds is None:
-            return States(values, tuple(layers), tuple(reasons))
-        read = np.full(len(texts), np.nan)
-        read[rows] = [odds[i] for i in range(len(rows))]
-        return States(values, tuple(layers), tuple(reasons), read)
+            return values, None
+        return values, torch.tensor([odds[i] for i in range(len(suffixes))], dtype=torch.float64)
 
     def _ready(self, prompt: VerdictPrompt) -> None:
         """Activate the adapter and, the first time, check the fast path against the model's own logits."""

@@ -47,11 +47,17 @@ class BlendMonitor(Monitor):
         self.layers, self.weights, self.slope, self.bias = layers, weights, slope, bias
 
     def _score(self, texts: UnlabelledDomain) -> Scores:
-        states = self.model.states(texts.question, texts.texts, self.layers, f"scoring {texts.name}", log_odds=True)
-        assert states.log_odds is not None
-        read = np.einsum("nld,ld->n", prompt_states(states).astype(np.float64), self.weights)
-        values = np.where(states.usable, self.slope * states.log_odds + read + self.bias, np.nan)
-        return Scores(texts.ids, values, states.reasons)
+        values: list[NDArray[np.float64]] = []
+        reasons: list[str | None] = []
+        parts = self.model.stream_states(
+            texts.question, texts.texts, self.layers, f"scoring {texts.name}", log_odds=True
+        )
+        for states in parts:
+            assert states.log_odds is not None
+            read = np.einsum("nld,ld->n", prompt_states(states).astype(np.float64), self.weights)
+            values.append(np.where(states.usable, self.slope * states.log_odds + read + self.bias, np.nan))
+            reasons += states.reasons
+        return Scores(texts.ids, np.concatenate(values), tuple(reasons))
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from elicit.domains import Domain, Question, UnlabelledDomain
 from elicit.errors import DomainError
-from elicit.language_models.local import LocalModel, States
+from elicit.language_models.local import LocalModel
+from elicit.language_models.states import States
 from elicit.monitors.monitor import Monitor, model_reference, write_monitor
 from elicit.monitors.scores import Scores
 from elicit.monitors.verdict import save_adapter
@@ -56,16 +57,23 @@ class ProbeMonitor(Monitor):
         return cls(model, domains[0].question, probe.best(), layers[probe.best_layer_])
 
     def _score(self, texts: UnlabelledDomain) -> Scores:
-        states = self.model.states(texts.question, texts.texts, [self.layer], f"scoring {texts.name}")
-        values = np.full(len(texts), np.nan)
-        usable = states.usable
+        values: list[NDArray[np.float64]] = []
+        reasons: list[str | None] = []
+        for states in self.model.stream_states(texts.question, texts.texts, [self.layer], f"scoring {texts.name}"):
+            values.append(self._read(states))
+            reasons += states.reasons
+        return Scores(texts.ids, np.concatenate(values), tuple(reasons))
+
+    def _read(self, states: States) -> NDArray[np.float64]:
+        """(n,) the probe's scores, NaN where there are no states."""
+        values, usable = np.full(len(states.reasons), np.nan), states.usable
         if usable.any():
             if isinstance(self.probe, ContrastProbe):
                 flagged, cleared = contrast_pair(states)
                 values[usable] = self.probe.score(flagged[usable, 0], cleared[usable, 0])
             else:
                 values[usable] = self.probe.score(prompt_states(states)[usable, 0])
-        return Scores(texts.ids, values, states.reasons)
+        return values
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
