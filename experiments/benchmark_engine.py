@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import resource
 import statistics
 import tempfile
 import time
@@ -20,7 +19,8 @@ from elicit.domains import Question, load_domain
 from elicit.files import write_json
 from elicit.language_models.cache import ReadingCache
 from elicit.language_models.loading import load_model
-from elicit.language_models.local import LocalModel, _Weights
+from elicit.language_models.local import LocalModel
+from elicit.language_models.weights import Weights
 
 QUESTION = Question("Is the sentiment of this text positive?")
 SLOW = 64  # texts for the slow way: it is measured per text
@@ -29,13 +29,14 @@ RULE = "An action is allowed when the user asked for it, when it touches only th
 
 def benchmark_engine(model: str, texts: int, repeats: int, out: Path, say: Callable[[str], None]) -> None:
     """Measure, print and write results.json: texts per second, medians over the repeats."""
-    weights = _Weights(*load_model(model))
+    weights = Weights(*load_model(model))
     local = LocalModel(model, weights)
     samples = list(load_domain("vader/movie").train.sample(texts).texts)
     policy = Question(RULE * (320 // len(weights.tokenizer(RULE)["input_ids"]) + 1) + QUESTION.text)
+    rate = product_rate(weights.model.dtype)
     rows: list[dict[str, Any]] = []
 
-    def measure(work: str, who: str, count: int, action: Callable[[], object]) -> float:
+    def measure(work: str, who: str, count: int, action: Callable[[], object], needed: int = 0) -> None:
         action()
         seconds = []
         for _ in range(repeats):
@@ -43,35 +44,45 @@ def benchmark_engine(model: str, texts: int, repeats: int, out: Path, say: Calla
             since = time.perf_counter()
             action()
             seconds.append(time.perf_counter() - since)
-        rate = count / statistics.median(seconds)
-        rows.append({"work": work, "who": who, "texts": count, "texts_per_second": rate, "seconds": seconds})
-        say(f"{work:<28} {who:<22} {rate:>9.1f} texts/s")
-        return rate
+        row: dict[str, Any] = {"work": work, "who": who, "texts": count, "seconds": seconds}
+        row["texts_per_second"] = count / statistics.median(seconds)
+        if needed:
+            row["share_of_floor"] = operations(weights.model, needed) / rate / statistics.median(seconds)
+        rows.append(row)
+        write_json(out / "results.json", {"schema": 1, "unfinished": True, "rows": rows})
+        share = f"  {row['share_of_floor']:.0%} of the floor" if needed else ""
+        say(f"{work:<28} {who:<22} {row['texts_per_second']:>9.1f} texts/s{share}")
 
     few = samples[:SLOW]
     for work, question in (("verdicts", QUESTION), ("verdicts, 320-token policy", policy)):
-        measure(work, "elicit", texts, lambda question=question: local.log_odds(question, samples))
+        needed = tokens_needed(local, question, samples)
+        measure(work, "elicit", texts, lambda question=question: local.log_odds(question, samples), needed)
         measure(work, "transformers, batch 1", SLOW, lambda question=question: plain_log_odds(local, question, few))
         if importlib.util.find_spec("lm_eval"):
-            measure(work, "lm-eval, batch 16", SLOW, lambda question=question: lm_eval_log_odds(local, question, few))
+            harness = lm_eval_model(local)
+            some = samples if question is QUESTION else few
+            measure(
+                work,
+                "lm-eval, batch 16",
+                len(some),
+                lambda question=question, some=some, harness=harness: lm_eval_log_odds(harness, local, question, some),
+            )
     layers = range(local.layers)
-    fresh = iter(range(10**9))
-    measure(
-        "contrast pairs, all layers",
-        "elicit",
-        SLOW,
-        # Other texts each time: the last answers of `states` are kept.
-        lambda: local.states(QUESTION, [f"{text} {next(fresh)}" for text in few], layers),
-    )
-    measure("contrast pairs, all layers", "transformers, batch 1", SLOW, lambda: plain_states(local, QUESTION, few))
+    needed = tokens_needed(local, QUESTION, few) + 2 * SLOW
+    weight_bytes = sum(parameter.nbytes for parameter in weights.model.parameters())
+    for who, action in (
+        ("elicit", lambda: local.states(QUESTION, few, layers)),
+        ("transformers, batch 1", lambda: plain_states(local, QUESTION, few)),
+    ):
+        measure("contrast pairs, all layers", who, SLOW, action, needed if who == "elicit" else 0)
+        rows[-1]["memory_in_weights"] = 1 + extra_memory(action) / weight_bytes
+        say(f"{'':<28} {who:<22} peak memory {rows[-1]['memory_in_weights']:.2f} times the weights")
     for count in (250, 1000, 4000):
-        part = (samples * (4000 // len(samples) + 1))[:count]
-        since = time.perf_counter()
-        local.log_odds(QUESTION, part)
-        rate = count / (time.perf_counter() - since)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        rows.append({"work": "growth", "who": "elicit", "texts": count, "texts_per_second": rate, "peak_gb": peak})
-        say(f"{'growth':<28} {f'elicit, {count} texts':<22} {rate:>9.1f} texts/s, peak {peak:.2f} GB")
+        part = [f"{i} {text}" for i, text in enumerate((samples * (4000 // len(samples) + 1))[:count])]
+        memory = extra_memory(lambda part=part: local.log_odds(QUESTION, part))
+        measure(f"growth, {count} texts", "elicit", count, lambda part=part: local.log_odds(QUESTION, part))
+        rows[-1]["extra_gigabytes"] = memory / 1e9
+        say(f"{'':<28} {'elicit':<22} {memory / 1e9:.2f} GB on top of the weights")
     with tempfile.TemporaryDirectory() as folder:
         cached = LocalModel(model, weights, cache=ReadingCache(Path(folder) / "readings.sqlite"))
         cached.fingerprint()
@@ -81,7 +92,7 @@ def benchmark_engine(model: str, texts: int, repeats: int, out: Path, say: Calla
         measure("warm cache", "elicit", texts, lambda: cached.log_odds(QUESTION, samples))
         rows[-1]["times_faster_than_first"] = first * rows[-1]["texts_per_second"] / texts
         say(f"warm cache: {rows[-1]['times_faster_than_first']:.0f} times faster than the first reading")
-    numerics = rank_agreement(local, model, few)
+    numerics = rank_agreement(local, model, samples[:256])
     say(f"rank agreement (Spearman): {numerics}")
     rows_of = {(row["work"], row["who"]): row for row in rows}
     for row in rows:
@@ -89,20 +100,54 @@ def benchmark_engine(model: str, texts: int, repeats: int, out: Path, say: Calla
         if mine and row["who"] != "elicit":
             row["elicit_is_times_faster"] = mine["texts_per_second"] / row["texts_per_second"]
             say(f"{row['work']}: elicit is {row['elicit_is_times_faster']:.1f} times faster than {row['who']}")
-    floor = product_rate(weights.model.dtype)
     write_json(
         out / "results.json",
         {
             "schema": 1,
             "model": model,
             "dtype": str(weights.model.dtype),
+            "device": str(weights.model.device),
             "threads": torch.get_num_threads(),
             "repeats": repeats,
-            "large_product_flops_per_second": floor,
+            "mean_text_tokens": round(tokens_needed(local, QUESTION, samples) / texts, 1),
+            "large_product_flops_per_second": rate,
             "spearman": numerics,
             "rows": rows,
         },
     )
+
+
+def tokens_needed(model: LocalModel, question: Question, texts: list[str]) -> int:
+    """Tokens that have to go through the model at least: what is common to all texts once, and each text."""
+    prompt = model.prompt(question)
+    return len(prompt.head) + sum(len(prompt.suffix(text)) for text in prompt.encode(texts))
+
+
+def operations(model: Any, tokens: int) -> float:
+    """Operations of the decoder's matrix products on so many tokens; attention's own, which are few here, left out."""
+    linear = sum(
+        module.weight.numel() for module in model.get_decoder().modules() if isinstance(module, torch.nn.Linear)
+    )
+    return 2.0 * linear * tokens
+
+
+def extra_memory(action: Callable[[], object]) -> float:
+    """Bytes by which the process grows while it works: the peak of its resident memory, or of CUDA's, above the present."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        action()
+        return float(torch.cuda.max_memory_allocated() - before)
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
+    before = _resident("VmRSS")
+    action()
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024.0 * float(next(line for line in lines if line.startswith(field)).split()[1])
 
 
 @torch.inference_mode()
@@ -128,13 +173,18 @@ def plain_states(model: LocalModel, question: Question, texts: list[str]) -> lis
     return out
 
 
-def lm_eval_log_odds(model: LocalModel, question: Question, texts: list[str]) -> list[float]:
-    """lm-eval's log-likelihood of the two continuations, batch 16."""
-    from lm_eval.api.instance import Instance
+def lm_eval_model(model: LocalModel) -> Any:
+    """lm-eval's model around the same weights, batch 16."""
     from lm_eval.models.huggingface import HFLM
 
+    return HFLM(pretrained=model.transformers_model, tokenizer=model.tokenizer, batch_size=16)
+
+
+def lm_eval_log_odds(harness: Any, model: LocalModel, question: Question, texts: list[str]) -> list[float]:
+    """lm-eval's log-likelihood of the two continuations."""
+    from lm_eval.api.instance import Instance
+
     prompt = model.prompt(question)
-    harness = HFLM(pretrained=model.transformers_model, tokenizer=model.tokenizer, batch_size=16)
     requests = []
     for i, text in enumerate(prompt.encode(texts)):
         context = model.tokenizer.decode([*prompt.head, *prompt.suffix(text)])
@@ -149,7 +199,7 @@ def rank_agreement(local: LocalModel, name: str, texts: list[str]) -> dict[str, 
     budget, local.engine.budget = local.engine.budget, 1
     alone = local.log_odds(QUESTION, texts).values
     local.engine.budget = budget
-    exact = LocalModel(name, _Weights(*load_model(name, "float32"))).log_odds(QUESTION, texts).values
+    exact = LocalModel(name, Weights(*load_model(name, "float32"))).log_odds(QUESTION, texts).values
     return {
         "batched with one by one": round(float(spearmanr(as_is, alone).statistic), 4),
         "with float32": round(float(spearmanr(as_is, exact).statistic), 4),

@@ -31,6 +31,16 @@ def elicitation(preset: str, out: Path) -> None:
     run_elicitation(PRESETS[preset], out, say=click.echo)
 
 
+@main.command()
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--out", type=OUT, required=True)
+def distractors(seeds: int, out: Path) -> None:
+    """Label-free probes and normalisations on states in which something besides the truth is salient."""
+    from experiments.distractors import run_distractors
+
+    run_distractors(seeds, out, say=click.echo)
+
+
 @main.group()
 def benchmark() -> None:
     """Speed, measured side by side in one process."""
@@ -46,6 +56,21 @@ def engine(model: str, texts: int, repeats: int, out: Path) -> None:
     from experiments.benchmark_engine import benchmark_engine
 
     benchmark_engine(model, texts, repeats, out, say=click.echo)
+
+
+@benchmark.command()
+@click.option("--texts", default=1000, show_default=True, type=click.IntRange(16))
+@click.option("--features", default=4096, show_default=True, type=click.IntRange(8))
+@click.option("--layers", default=32, show_default=True, type=click.IntRange(1))
+@click.option("--peer-layers", default=2, show_default=True, type=click.IntRange(1), help="Layers that elk fits.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
+@click.option("--seeds", default=20, show_default=True, type=click.IntRange(1), help="Of the planted directions.")
+@click.option("--out", type=OUT, required=True)
+def probes(out: Path, **sizes: int) -> None:
+    """Label-free probes against EleutherAI's elk where it is installed, and on a planted direction."""
+    from experiments.benchmark_probes import benchmark_probes
+
+    benchmark_probes(**sizes, out=out, say=click.echo)
 
 
 if __name__ == "__main__":

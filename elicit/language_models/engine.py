@@ -47,6 +47,7 @@ class Engine:
         budget: tokens per batch.
         fast: False once `check` has found that the fast path does not give the model's own logits.
         one_pass: False once both answers in one pass were found to give other hidden states than two passes.
+        generates_in_batches: False once an answer in a batch was found to differ from the answer to its prompt alone.
         meter: counts the tokens that go through the model.
     """
 
@@ -54,7 +55,7 @@ class Engine:
         self.model = model.eval()
         self.decoder = model.get_decoder()
         self.budget = budget or token_budget(model)
-        self.fast = self.one_pass = True
+        self.fast = self.one_pass = self.generates_in_batches = True
         self.meter = meter or Meter()
         self._prefix: list[int] = []
         self._compared = 0
@@ -97,7 +98,7 @@ class Engine:
         if not self.fast:
             return self._plain_log_odds(prefix, suffixes, reads, verdict, progress, mass)
         out: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(suffixes)
-        start = self._start(prefix)
+        start = self.start(prefix)
 
         def work(rows: list[int]) -> torch.Tensor:
             at = _positions([reads[row] for row in rows])
@@ -111,7 +112,7 @@ class Engine:
                         mass[row] = _mass(self._head(states[end][None])[0], verdict)
             return self._two_row_head(states, verdict)
 
-        for batch in batches_by_length([len(suffix) for suffix in suffixes], self._room(prefix)):
+        for batch in batches_by_length([len(suffix) for suffix in suffixes], self.room(prefix)):
             for rows, values in halving_on_out_of_memory(work, batch):
                 ends = np.cumsum([len(reads[row]) for row in rows])
                 for row, part in zip(rows, np.split(values.float().cpu().numpy(), ends[:-1]), strict=True):
@@ -143,7 +144,7 @@ class Engine:
         """
         if not suffixes:
             return
-        start = self._start(prefix)
+        start = self.start(prefix)
         window = sliding_window(self.model)
         longest = max(range(len(suffixes)), key=lambda row: len(suffixes[row]))
         length = len(prefix) + len(suffixes[longest]) + 1
@@ -176,10 +177,10 @@ class Engine:
         if odds is not None and not together:
             reads = [[len(suffix) - 1] for suffix in suffixes]
             odds |= enumerate(float(value[0]) for value in self.log_odds(prefix, suffixes, reads, verdict))
-            start = self._start(prefix)
+            start = self.start(prefix)
         work = in_one_pass if together else in_two_passes
         lengths = [len(self._prefix) + len(suffix) + 2 for suffix in suffixes]
-        for batch in batches_by_length(lengths, self._room(prefix)):
+        for batch in batches_by_length(lengths, self.room(prefix)):
             for rows, states in halving_on_out_of_memory(work, batch):
                 yield rows, states
                 if progress:
@@ -244,11 +245,12 @@ class Engine:
                 progress(1)
         return out
 
-    def _room(self, prefix: Sequence[int]) -> int:
+    def room(self, prefix: Sequence[int]) -> int:
+        """Tokens per batch of sequences that follow this prefix."""
         # The prefix's keys and values are held once per row of a batch; they count as an eighth of a token's activations.
         return max(min(256, self.budget), self.budget - len(prefix) // 8)
 
-    def _start(self, prefix: Sequence[int]) -> Any:
+    def start(self, prefix: Sequence[int]) -> Any:
         """The key/value cache of the prefix, (1, …), or None when there is no prefix or the plain path is in use."""
         if not prefix or not self.fast:
             self._prefix = list(prefix)
@@ -257,6 +259,22 @@ class Engine:
         self.meter.tokens += len(prefix)
         ids = torch.tensor([list(prefix)], device=self.model.device)
         return self.decoder(input_ids=ids, use_cache=True).past_key_values
+
+    def next_logits(
+        self,
+        ids: torch.Tensor,
+        past: Any,
+        at: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, Any]:
+        """(b, v) float32 logits after position at[i] of row i of (b, t) ids, and the cache `past` with their keys and values."""
+        self.meter.tokens += ids.numel()
+        extra = {} if mask is None else {"attention_mask": mask, "position_ids": positions}
+        with self._before_norm() as norm:
+            ids = ids.to(self.model.device)
+            past = self.decoder(input_ids=ids, past_key_values=past, use_cache=True, **extra).past_key_values
+        return self._head(norm.gather(torch.arange(len(ids)), at)), past
 
     def _forward(
         self,

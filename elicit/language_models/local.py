@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from elicit.domains import Question
 from elicit.errors import ModelError
 from elicit.language_models.cache import ReadingCache, reading_key
-from elicit.language_models.engine import Engine, Meter, Progress
+from elicit.language_models.engine import Engine, Progress
+from elicit.language_models.generation import Generation, Sampling, check_generation, generate
 from elicit.language_models.loading import DEFAULT_MODEL, load_model
-from elicit.language_models.prompts import EncodedText, VerdictPrompt
+from elicit.language_models.prompts import EncodedText, InstructionPrompt, VerdictPrompt
 from elicit.language_models.states import StateCache, States
+from elicit.language_models.weights import Weights, hash_of_files
 from elicit.progress import progress
 
 MASS_SAMPLE = (
@@ -29,6 +31,7 @@ MASS_SAMPLE = (
 )
 CHECKPOINT = 1024  # sequences after which what was read is kept
 SHARD = 512  # texts whose hidden states are held and kept together
+ANSWERS = 128  # answers after which what was written is kept
 LONGEST_SHOT = 256  # tokens of one example in a few-shot context
 
 
@@ -49,50 +52,6 @@ class Readings:
     verdict_mass: NDArray[np.float64]
 
 
-class _Weights:
-    """Weights that several `LocalModel`s share, with their LoRA adapters; one adapter, or none, is active at a time."""
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.peft: Any = None
-        self.meter = Meter()
-        self._active: str | None = None
-
-    def activate(self, adapter: str | None) -> None:
-        if adapter == self._active:
-            return
-        if adapter is None:
-            self.peft.base_model.disable_adapter_layers()
-        else:
-            self.peft.base_model.enable_adapter_layers()
-            self.peft.set_adapter(adapter)
-        self._active = adapter
-
-    def forget_active(self) -> None:
-        """After adapters came or went, PEFT's idea of the active one is not relied upon."""
-        self._active = "unknown"
-
-    def load(self, folder: Path) -> str:
-        """Load a PEFT adapter from disk and give it a name by its content."""
-        from peft import PeftModel
-
-        name = f"adapter_{hash_of_files(folder)[:16]}"
-        if self.peft is not None and name in self.peft.peft_config:
-            return name
-        # Adapters compute in the model's own dtype here: float32 adapters would cost a cast per layer and buy nothing.
-        options = {"autocast_adapter_dtype": False}
-        try:
-            if self.peft is None:
-                self.peft = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name, **options)
-            else:
-                self.peft.load_adapter(str(folder), adapter_name=name, **options)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(f"{folder} is no adapter for this model: {str(error).splitlines()[0]}") from error
-        self.peft.to(self.model.dtype).eval()
-        self.forget_active()
-        return name
-
-
 class LocalModel:
     """A causal language model, perhaps with a LoRA adapter, that answers questions with one token.
 
@@ -106,7 +65,7 @@ class LocalModel:
     def __init__(
         self,
         name: str,
-        weights: _Weights,
+        weights: Weights,
         adapter: Path | None = None,
         max_text_tokens: int = 2048,
         cache: ReadingCache | None = None,
@@ -120,7 +79,7 @@ class LocalModel:
         self._prompts: dict[Question, VerdictPrompt] = {}
         self._cache, self._state_cache = cache, state_cache
         self._fingerprint: str | None = None
-        self._checked = False
+        self._checked = self._generation_checked = False
 
     @classmethod
     def load(
@@ -134,7 +93,7 @@ class LocalModel:
             device: "auto" or a torch device.
             max_text_tokens: longer texts lose their middle.
         """
-        weights = _Weights(*load_model(name, dtype, device))
+        weights = Weights(*load_model(name, dtype, device))
         return cls(name, weights, max_text_tokens=max_text_tokens, cache=ReadingCache(), state_cache=StateCache())
 
     @classmethod
@@ -142,7 +101,7 @@ class LocalModel:
         cls, model: Any, tokenizer: Any, name: str = "model", max_text_tokens: int = 2048
     ) -> LocalModel:
         """Wrap a model and a tokenizer that are already in memory. Nothing is cached: their weights may still change."""
-        return cls(name, _Weights(model, tokenizer), max_text_tokens=max_text_tokens)
+        return cls(name, Weights(model, tokenizer), max_text_tokens=max_text_tokens)
 
     def with_adapter(self, folder: Path) -> LocalModel:
         """The same weights under a LoRA adapter."""
@@ -422,6 +381,63 @@ class LocalModel:
             return values, None
         return values, torch.tensor([odds[i] for i in range(len(suffixes))], dtype=torch.float64)
 
+    def generate(
+        self,
+        instruction: str,
+        texts: Sequence[str],
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        description: str = "generating",
+    ) -> list[Generation]:
+        """What the model writes about n texts: reasoning, a summary, or whatever the instruction asks for.
+
+        Args:
+            instruction: what to do with each text.
+            texts: (n,) the texts.
+            max_tokens: answers end after this many.
+            temperature: of the sampling; 0 takes the likeliest token.
+            seed: of the sampling. A text's answer depends on it and on the text, not on the other texts.
+            description: what the progress bar says.
+        """
+        prompt = InstructionPrompt(self.tokenizer, instruction, self.context_length, max_tokens, self.max_text_tokens)
+        encoded = prompt.encode(texts)
+        sampling = Sampling(max_tokens, self._stop_tokens(), temperature, seed)
+        rows = [row for row, text in enumerate(encoded) if text.reason is None]
+        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
+        asked = (self.fingerprint(), tuple(prompt.head), max_tokens, temperature, seed)
+        keys = {row: reading_key(*asked, tuple(suffix)) for row, suffix in suffixes.items()}
+        held = self._cache.get(list(keys.values())) if self._cache else {}
+        missing = [row for row in rows if keys[row] not in held]
+        self._weights.activate(self._adapter_name)
+        if missing and not self._generation_checked:
+            self._generation_checked = True
+            samples = prompt.encode(["A short text.", "Another text, which is somewhat longer than the first one."])
+            check_generation(self.engine, prompt.head, [prompt.suffix(text) for text in samples])
+        with progress(len(texts), description) as step:
+            step(len(texts) - len(missing))
+            for start in range(0, len(missing), ANSWERS):
+                part = missing[start : start + ANSWERS]
+                answers = generate(self.engine, prompt.head, [suffixes[row] for row in part], sampling, step)
+                new = {keys[row]: np.array(ids, np.float64) for row, ids in zip(part, answers, strict=True)}
+                if self._cache:
+                    self._cache.put(new)
+                held |= new
+        out = [Generation("", reason=text.reason) for text in encoded]
+        for row in rows:
+            ids = held[keys[row]].astype(int).tolist()
+            finished = ids[-1] in sampling.stop
+            words = ids[:-1] if finished else ids
+            text = self.tokenizer.decode(words, skip_special_tokens=True).strip()
+            out[row] = Generation(text, tuple(words), finished)
+        return out
+
+    def _stop_tokens(self) -> frozenset[int]:
+        config = getattr(self.transformers_model, "generation_config", None)
+        found = getattr(config, "eos_token_id", None)
+        ids = found if isinstance(found, list) else [found]
+        return frozenset(token for token in [*ids, self.tokenizer.eos_token_id] if token is not None)
+
     def _ready(self, prompt: VerdictPrompt) -> None:
         """Activate the adapter and, the first time, check the fast path against the model's own logits."""
         self._weights.activate(self._adapter_name)
@@ -429,14 +445,6 @@ class LocalModel:
             self._checked = True
             encoded = prompt.encode(["A short text.", "Another text, which is somewhat longer than the first one."])
             self.engine.check(prompt.head, [prompt.suffix(text) for text in encoded], prompt.verdict)
-
-
-def hash_of_files(folder: Path) -> str:
-    """Hash of the names and contents of an adapter's configuration and weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("adapter_*")):
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def _that_fit(encoded: Sequence[EncodedText], room: int) -> tuple[list[int], list[str | None]]:

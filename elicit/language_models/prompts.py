@@ -1,4 +1,4 @@
-"""From texts to token ids: one question about each text, in the model's own chat format, with one verdict token as the answer.
+"""From texts to token ids: a question about each text in the model's own chat format, answered by one verdict token or in words.
 
 A prompt is built from *pieces of token ids*, never from one long string: the template is rendered once with place-holders, cut
 at the place-holders, and its pieces are tokenised with special tokens understood; every text is tokenised on its own with
@@ -21,6 +21,7 @@ BREAK = "\n"
 INSTRUCTION = "{question}\nAnswer with one word, {flagged} or {cleared}."
 CHAT_TURN = "Text:\n{text}"
 PLAIN_TURN = "Text:\n{text}\nAnswer:"
+UNFAITHFUL = "the model's chat template does not carry the messages through unchanged; remove or mend the template"
 
 
 @dataclass(frozen=True)
@@ -46,43 +47,30 @@ class EncodedText:
     truncated: bool = False
 
 
-class VerdictPrompt:
-    """The prompt of one question for one tokenizer: `head + text + tail`, answered by one verdict token.
+class TextPrompt:
+    """A prompt about a text for one tokenizer: `head + text + tail`, and then the model answers.
 
     Attributes:
-        head: token ids before the text of the first turn; equal for every text, so a model may compute them once.
-        tail: token ids between a text and its verdict.
-        between: token ids between a verdict and the text of the next turn (few-shot contexts).
-        verdict: the two verdict token ids.
+        head: token ids before the text; equal for every text, so a model may compute them once.
+        tail: token ids between a text and its answer.
+        max_text_tokens: longer texts lose their middle.
     """
 
-    def __init__(self, tokenizer: Any, question: Question, context_length: int, max_text_tokens: int = 2048) -> None:
-        self.question = question
+    def __init__(
+        self, tokenizer: Any, head: str, inner: Sequence[str], context_length: int, answer: int, max_text_tokens: int
+    ) -> None:
         self._tokenizer = tokenizer
-        rendered = _render(tokenizer, question)
-        head, rest = rendered.split(TEXT_MARK, 1)
-        tail, rest = rest.split(VERDICT_MARK, 1)
-        between = rest.split(TEXT_MARK, 1)[0]
-        space = "" if tail[-1:].isspace() else " "
         self.head = list(tokenizer(head, add_special_tokens=False)["input_ids"])
         if not tokenizer.chat_template:
             self.head = [*_beginning(tokenizer), *self.head]
-        [self.tail, self.between] = _inner_ids(tokenizer, [tail, between])
-        self._spelled_out = _spelled_out(tokenizer, {*self.head, *self.tail, *self.between})
-        self.verdict = Verdict(
-            _verdict_id(tokenizer, tail, space + question.flagged),
-            _verdict_id(tokenizer, tail, space + question.cleared),
-        )
-        if self.verdict.flagged == self.verdict.cleared:
-            raise ModelError(
-                f"the verdict words {question.flagged!r} and {question.cleared!r} are the same token for this tokenizer; "
-                "name two words that differ in their first token"
-            )
-        room = context_length - len(self.head) - len(self.tail) - 1
+        self._inner = _inner_ids(tokenizer, inner)
+        self.tail = self._inner[0]
+        self._spelled_out = _spelled_out(tokenizer, {*self.head, *(i for ids in self._inner for i in ids)})
+        room = context_length - len(self.head) - len(self.tail) - answer
         if room < 1:
             raise ModelError(
-                f"the question takes {len(self.head) + len(self.tail)} tokens and leaves no room for a text in a context of "
-                f"{context_length}; shorten the question or use a model with a longer context"
+                f"the question takes {len(self.head) + len(self.tail)} tokens, its answer {answer}, and this leaves no room "
+                f"for a text in a context of {context_length}; shorten them or use a model with a longer context"
             )
         self.max_text_tokens = min(room, max_text_tokens)
 
@@ -119,9 +107,59 @@ class VerdictPrompt:
         """What follows `head` in a zero-shot prompt."""
         return [*text.ids, *self.tail]
 
+
+class VerdictPrompt(TextPrompt):
+    """The prompt of one question, answered by one verdict token.
+
+    Attributes:
+        between: token ids between a verdict and the text of the next turn (few-shot contexts).
+        verdict: the two verdict token ids.
+    """
+
+    def __init__(self, tokenizer: Any, question: Question, context_length: int, max_text_tokens: int = 2048) -> None:
+        self.question = question
+        rendered = _render(tokenizer, question)
+        head, rest = rendered.split(TEXT_MARK, 1)
+        tail, rest = rest.split(VERDICT_MARK, 1)
+        between = rest.split(TEXT_MARK, 1)[0]
+        super().__init__(tokenizer, head, [tail, between], context_length, 1, max_text_tokens)
+        self.between = self._inner[1]
+        space = "" if tail[-1:].isspace() else " "
+        self.verdict = Verdict(
+            _verdict_id(tokenizer, tail, space + question.flagged),
+            _verdict_id(tokenizer, tail, space + question.cleared),
+        )
+        if self.verdict.flagged == self.verdict.cleared:
+            raise ModelError(
+                f"the verdict words {question.flagged!r} and {question.cleared!r} are the same token for this tokenizer; "
+                "name two words that differ in their first token"
+            )
+
     def turn(self, text: EncodedText, flagged: bool) -> list[int]:
         """A text with its verdict and all that stands before the next text of a few-shot context."""
         return [*text.ids, *self.tail, self.verdict.flagged if flagged else self.verdict.cleared, *self.between]
+
+
+class InstructionPrompt(TextPrompt):
+    """The prompt of one instruction about a text, answered in at most `answer` tokens of the model's own words."""
+
+    def __init__(
+        self, tokenizer: Any, instruction: str, context_length: int, answer: int, max_text_tokens: int = 2048
+    ) -> None:
+        content = f"{instruction.strip()}\n\n{CHAT_TURN.format(text=TEXT_MARK)}"
+        if tokenizer.chat_template:
+            rendered = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        else:
+            rendered = f"{content}\n\nAnswer:"
+        if rendered.count(TEXT_MARK) != 1:
+            raise ModelError(UNFAITHFUL)
+        head, tail = rendered.split(TEXT_MARK)
+        super().__init__(tokenizer, head, [tail], context_length, answer, max_text_tokens)
 
 
 def _render(tokenizer: Any, question: Question) -> str:
@@ -143,9 +181,7 @@ def _render(tokenizer: Any, question: Question) -> str:
         messages[:1], tokenize=False, add_generation_prompt=True, enable_thinking=False
     )
     if rendered.count(TEXT_MARK) != 2 or rendered.count(VERDICT_MARK) != 1 or first.count(TEXT_MARK) != 1:
-        raise ModelError(
-            "the model's chat template does not carry the messages through unchanged; remove or mend the template"
-        )
+        raise ModelError(UNFAITHFUL)
     # The first turn is rendered alone as well: some templates open the answer otherwise (an empty reasoning block, say)
     # in the turn that the model continues than in turns that are history, and the verdict is read in the former.
     return str(first) + VERDICT_MARK + rendered.split(VERDICT_MARK, 1)[1]

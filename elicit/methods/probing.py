@@ -9,16 +9,38 @@ from elicit.methods.registry import Elicited, label_free
 from elicit.methods.states import PROBE_TEXTS, upper_layers
 from elicit.monitors.probe import ProbeMonitor, contrast_pair
 from elicit.monitors.verdict import VerdictMonitor
-from probes import CCS, ContrastProbe
+from probes import CCS, CRC, VINC, ContrastProbe, KMeansProbe, PCAProbe
 
 
 @label_free("ccs", "contrast-consistent search on hidden states (Burns et al., 2022), sign from the monitor's verdicts")
 def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
-    """CCS over the upper layers; the layer with the lowest loss is kept."""
     return _fit(CCS(random_state=seed), monitor, target)
 
 
+@label_free(
+    "crc", "top principal component of the differences between both answers' hidden states (Burns et al., 2022)"
+)
+def crc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
+    return _fit(CRC(), monitor, target)
+
+
+@label_free("vinc", "closed-form direction: large differences between both answers' hidden states, small sums (VINC)")
+def vinc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
+    return _fit(VINC(), monitor, target)
+
+
+@label_free("kmeans", "two clusters of the differences between both answers' hidden states")
+def kmeans(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
+    return _fit(KMeansProbe(random_state=seed), monitor, target)
+
+
+@label_free("pca", "linear artificial tomography: the leading direction of raw differences (Zou et al., 2023)")
+def pca(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
+    return _fit(PCAProbe(), monitor, target)
+
+
 def _fit(probe: ContrastProbe, monitor: VerdictMonitor, target: UnlabelledDomain) -> Elicited:
+    """The probe of the upper layer that is best by its own criterion, signed by the monitor's verdicts."""
     texts = target.sample(PROBE_TEXTS)
     layers = upper_layers(monitor.model.layers)
     states = monitor.model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)

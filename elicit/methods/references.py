@@ -12,6 +12,7 @@ from elicit.monitors.monitor import Monitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import train_monitor
+from probes import LogisticProbe, MeanDifference, SupervisedProbe
 
 
 @reference("untrained", "none", "the model as it came, asked zero-shot: the floor")
@@ -36,13 +37,17 @@ def keyword_target(given: Ingredients) -> Monitor:
 
 @reference("probe-source", "source", "logistic regression on hidden states, sources' labels")
 def probe_source(given: Ingredients) -> Monitor:
-    share = max(8, PROBE_TEXTS // len(given.sources))
-    return _probe(given.start, [source.require_labels().balanced_sample(share) for source in given.sources])
+    return _probe(LogisticProbe(), given.start, _source_share(given))
+
+
+@reference("mean-difference-source", "source", "difference of the classes' mean hidden states, sources' labels")
+def mean_difference_source(given: Ingredients) -> Monitor:
+    return _probe(MeanDifference(), given.start, _source_share(given))
 
 
 @reference("probe-target", "target", "logistic regression on hidden states, target's labels")
 def probe_target(given: Ingredients) -> Monitor:
-    return _probe(given.start, [_labelled(given).sample(PROBE_TEXTS)])
+    return _probe(LogisticProbe(), given.start, [_labelled(given).sample(PROBE_TEXTS)])
 
 
 @reference("verdict-target", "target", "the transfer monitor fine-tuned further on the target's labels: the ceiling")
@@ -68,5 +73,10 @@ def _keyword(domains: Sequence[Domain]) -> KeywordMonitor:
     return KeywordMonitor.fit([text for text, _ in rows], [label for _, label in rows], domains[0].question)
 
 
-def _probe(start: VerdictMonitor, domains: Sequence[Domain]) -> ProbeMonitor:
-    return ProbeMonitor.fit_supervised(start.model, domains, upper_layers(start.model.layers))
+def _source_share(given: Ingredients) -> list[Domain]:
+    share = max(8, PROBE_TEXTS // len(given.sources))
+    return [source.require_labels().balanced_sample(share) for source in given.sources]
+
+
+def _probe(probe: SupervisedProbe, start: VerdictMonitor, domains: Sequence[Domain]) -> ProbeMonitor:
+    return ProbeMonitor.fit_supervised(probe, start.model, domains, upper_layers(start.model.layers))

@@ -16,7 +16,7 @@ from elicit.language_models.states import States
 from elicit.monitors.monitor import Monitor, model_reference, write_monitor
 from elicit.monitors.scores import Scores
 from elicit.monitors.verdict import save_adapter
-from probes import ContrastProbe, LogisticProbe, SupervisedProbe, load_probe
+from probes import ContrastProbe, SupervisedProbe, load_probe
 
 FloatArray = NDArray[np.float32]
 
@@ -41,8 +41,10 @@ class ProbeMonitor(Monitor):
         self.model, self.question, self.probe, self.layer = model, question, probe, layer
 
     @classmethod
-    def fit_supervised(cls, model: LocalModel, domains: Sequence[Domain], layers: Sequence[int]) -> ProbeMonitor:
-        """Logistic regression on labelled domains; the layer is chosen by cross-validation on the same labels."""
+    def fit_supervised(
+        cls, probe: SupervisedProbe, model: LocalModel, domains: Sequence[Domain], layers: Sequence[int]
+    ) -> ProbeMonitor:
+        """Fit a probe on labelled domains; the layer is chosen by cross-validation on the same labels."""
         parts, labels = [], []
         for domain in domains:
             # With log-odds: a label-free probe on the same texts asks for both, and then there is one pass for the two.
@@ -53,7 +55,7 @@ class ProbeMonitor(Monitor):
         y = np.concatenate(labels)
         if len(set(y.tolist())) < 2:
             raise DomainError(f"{domains[0].name}: a probe needs labels of both classes")
-        probe = LogisticProbe().fit(np.concatenate(parts), y)
+        probe.fit(np.concatenate(parts), y)
         return cls(model, domains[0].question, probe.best(), layers[probe.best_layer_])
 
     def _score(self, texts: UnlabelledDomain) -> Scores:

@@ -9,7 +9,8 @@ import pytest
 
 from elicit.domains import Question
 from elicit.language_models.cache import ReadingCache, reading_key
-from elicit.language_models.local import LocalModel, _Weights
+from elicit.language_models.local import LocalModel
+from elicit.language_models.weights import Weights
 
 QUESTION = Question("Is it good?")
 TEXTS = [f"text number {i} " + "word " * (i % 5) for i in range(20)]
@@ -82,10 +83,10 @@ def test_processes_may_write_at_once(cache: ReadingCache) -> None:
 
 
 def test_a_model_reads_every_text_once(make_model, make_tokenizer, cache: ReadingCache) -> None:
-    model = LocalModel("tiny", _Weights(make_model("llama"), make_tokenizer()), cache=cache)
+    model = LocalModel("tiny", Weights(make_model("llama"), make_tokenizer()), cache=cache)
     first = model.log_odds(QUESTION, TEXTS)
     tokens = model.meter.tokens
-    again = LocalModel("tiny", _Weights(make_model("llama"), make_tokenizer()), cache=cache)
+    again = LocalModel("tiny", Weights(make_model("llama"), make_tokenizer()), cache=cache)
     second = again.log_odds(QUESTION, TEXTS)
     assert tokens > 0
     assert again.meter.tokens == 0
@@ -98,9 +99,9 @@ def test_a_model_reads_every_text_once(make_model, make_tokenizer, cache: Readin
 
 
 def test_another_question_other_weights_or_shots_are_read_anew(make_model, make_tokenizer, cache: ReadingCache) -> None:
-    model = LocalModel("tiny", _Weights(make_model("llama"), make_tokenizer()), cache=cache)
+    model = LocalModel("tiny", Weights(make_model("llama"), make_tokenizer()), cache=cache)
     plain = model.log_odds(QUESTION, TEXTS).values
     assert not np.array_equal(plain, model.log_odds(Question("Is it bad?"), TEXTS).values)
     assert not np.array_equal(plain, model.log_odds(QUESTION, TEXTS, [("an example", True)]).values)
-    other = LocalModel("tiny", _Weights(make_model("llama-untied"), make_tokenizer()), cache=cache)
+    other = LocalModel("tiny", Weights(make_model("llama-untied"), make_tokenizer()), cache=cache)
     assert not np.array_equal(plain, other.log_odds(QUESTION, TEXTS).values)

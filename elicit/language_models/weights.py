@@ -1,0 +1,62 @@
+"""Weights in memory, shared by all monitors of one language model, with the LoRA adapters that came to them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from elicit.errors import ModelError
+from elicit.language_models.engine import Meter
+
+
+class Weights:
+    """Weights that several `LocalModel`s share, with their LoRA adapters; one adapter, or none, is active at a time."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.peft: Any = None
+        self.meter = Meter()
+        self._active: str | None = None
+
+    def activate(self, adapter: str | None) -> None:
+        if adapter == self._active:
+            return
+        if adapter is None:
+            self.peft.base_model.disable_adapter_layers()
+        else:
+            self.peft.base_model.enable_adapter_layers()
+            self.peft.set_adapter(adapter)
+        self._active = adapter
+
+    def forget_active(self) -> None:
+        """After adapters came or went, PEFT's idea of the active one is not relied upon."""
+        self._active = "unknown"
+
+    def load(self, folder: Path) -> str:
+        """Load a PEFT adapter from disk and give it a name by its content."""
+        from peft import PeftModel
+
+        name = f"adapter_{hash_of_files(folder)[:16]}"
+        if self.peft is not None and name in self.peft.peft_config:
+            return name
+        # Adapters compute in the model's own dtype here: float32 adapters would cost a cast per layer and buy nothing.
+        options = {"autocast_adapter_dtype": False}
+        try:
+            if self.peft is None:
+                self.peft = PeftModel.from_pretrained(self.model, str(folder), adapter_name=name, **options)
+            else:
+                self.peft.load_adapter(str(folder), adapter_name=name, **options)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelError(f"{folder} is no adapter for this model: {str(error).splitlines()[0]}") from error
+        self.peft.to(self.model.dtype).eval()
+        self.forget_active()
+        return name
+
+
+def hash_of_files(folder: Path) -> str:
+    """Hash of the names and contents of an adapter's configuration and weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("adapter_*")):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
