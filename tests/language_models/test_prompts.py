@@ -172,7 +172,8 @@ class TestVerdictWords:
 
     def test_a_question_longer_than_the_context(self, chat):
         with pytest.raises(
-            ModelError, match=r"the question takes \d+ tokens and this leaves no room.*context of 50; shorten"
+            ModelError,
+            match=r"the question takes \d+ tokens, its answer 1, and this leaves no room.*context of 50; shorten",
         ):
             VerdictPrompt(chat, QUESTION, 50)
 
