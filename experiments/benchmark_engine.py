@@ -27,7 +27,9 @@ SLOW = 64  # texts for the slow way: it is measured per text
 RULE = "An action is allowed when the user asked for it, when it touches only the user's own data, and when it can be undone. "
 
 
-def benchmark_engine(model: str, texts: int, repeats: int, out: Path, say: Callable[[str], None]) -> None:
+def benchmark_engine(
+    model: str, adapter: Path | None, texts: int, repeats: int, out: Path, say: Callable[[str], None]
+) -> None:
     """Measure, print and write results.json: texts per second, medians over the repeats."""
     weights = Weights(*load_model(model))
     local = LocalModel(model, weights)
@@ -92,7 +94,9 @@ def benchmark_engine(model: str, texts: int, repeats: int, out: Path, say: Calla
         measure("warm cache", "elicit", texts, lambda: cached.log_odds(QUESTION, samples))
         rows[-1]["times_faster_than_first"] = first * rows[-1]["texts_per_second"] / texts
         say(f"warm cache: {rows[-1]['times_faster_than_first']:.0f} times faster than the first reading")
-    numerics = rank_agreement(local, model, samples[:256])
+    numerics = {"as it came": rank_agreement(model, weights, None, samples[:256])}
+    if adapter is not None:
+        numerics["with its adapter"] = rank_agreement(model, weights, adapter, samples[:256])
     say(f"rank agreement (Spearman): {numerics}")
     rows_of = {(row["work"], row["who"]): row for row in rows}
     for row in rows:
@@ -193,16 +197,18 @@ def lm_eval_log_odds(harness: Any, model: LocalModel, question: Question, texts:
     return [found[i][0] - found[i + 1][0] for i in range(0, len(found), 2)]
 
 
-def rank_agreement(local: LocalModel, name: str, texts: list[str]) -> dict[str, float]:
+def rank_agreement(name: str, weights: Weights, adapter: Path | None, texts: list[str]) -> dict[str, float]:
     """Spearman correlation of log-odds between two batchings, and with float32."""
-    as_is = local.log_odds(QUESTION, texts).values
-    budget, local.engine.budget = local.engine.budget, 1
-    alone = local.log_odds(QUESTION, texts).values
-    local.engine.budget = budget
-    exact = LocalModel(name, Weights(*load_model(name, "float32"))).log_odds(QUESTION, texts).values
+
+    def read(weights: Weights, budget: int | None = None) -> np.ndarray:
+        local = LocalModel(name, weights, adapter)
+        local.engine.budget = budget or local.engine.budget
+        return local.log_odds(QUESTION, texts).values
+
+    as_is = read(weights)
     return {
-        "batched with one by one": round(float(spearmanr(as_is, alone).statistic), 4),
-        "with float32": round(float(spearmanr(as_is, exact).statistic), 4),
+        "batched with one by one": round(float(spearmanr(as_is, read(weights, budget=1)).statistic), 4),
+        "with float32": round(float(spearmanr(as_is, read(Weights(*load_model(name, "float32")))).statistic), 4),
     }
 
 

@@ -48,14 +48,19 @@ def benchmark() -> None:
 
 @benchmark.command()
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of a trained adapter, whose rank agreement is measured too.",
+)
 @click.option("--texts", default=500, show_default=True, type=click.IntRange(16))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
 @click.option("--out", type=OUT, required=True)
-def engine(model: str, texts: int, repeats: int, out: Path) -> None:
+def engine(model: str, adapter: Path | None, texts: int, repeats: int, out: Path) -> None:
     """Verdict scoring and hidden states against a plain transformers loop, and lm-eval where it is installed."""
     from experiments.benchmark_engine import benchmark_engine
 
-    benchmark_engine(model, texts, repeats, out, say=click.echo)
+    benchmark_engine(model, adapter, texts, repeats, out, say=click.echo)
 
 
 @benchmark.command()
