@@ -38,10 +38,12 @@ def benchmark_engine(
     rate = product_rate(weights.model.dtype)
     rows: list[dict[str, Any]] = []
 
-    def measure(work: str, who: str, count: int, action: Callable[[], object], needed: int = 0) -> None:
+    def measure(
+        work: str, who: str, count: int, action: Callable[[], object], needed: int = 0, runs: int = repeats
+    ) -> None:
         action()
         seconds = []
-        for _ in range(repeats):
+        for _ in range(runs):
             gc.collect()
             since = time.perf_counter()
             action()
@@ -82,7 +84,8 @@ def benchmark_engine(
     for count in (250, 1000, 4000):
         part = [f"{i} {text}" for i, text in enumerate((samples * (4000 // len(samples) + 1))[:count])]
         memory = extra_memory(lambda part=part: local.log_odds(QUESTION, part))
-        measure(f"growth, {count} texts", "elicit", count, lambda part=part: local.log_odds(QUESTION, part))
+        runs = max(1, repeats * 250 // count)
+        measure(f"growth, {count} texts", "elicit", count, lambda part=part: local.log_odds(QUESTION, part), runs=runs)
         rows[-1]["extra_gigabytes"] = memory / 1e9
         say(f"{'':<28} {'elicit':<22} {memory / 1e9:.2f} GB on top of the weights")
     with tempfile.TemporaryDirectory() as folder:
