@@ -2,7 +2,7 @@
 
 manifest.json                      what was asked, versions, hashes of model and domains
 monitors/source/                   the trained monitor
-monitors/<target>/<method>/        each method's monitor, with its calibration
+monitors/<target>/<method>/        each method's monitor, with its calibration and the labels that it found, if any
 scores/<target>/<method>.jsonl     test scores; a method is done when this file is there
 results.json, figures/, report.html
 """
@@ -277,6 +277,9 @@ class _Run:
     def _build(self, method: Method, target: Domain, folder: Path) -> tuple[Monitor, dict[str, Any]]:
         if method.label_free is not None:
             found = method.label_free(self.start, self._target_train(target).unlabelled(), self.config.seed)
+            if found.labelling is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                found.labelling.write(folder / "labels.jsonl")
             return found.monitor, {"details": found.details, "warnings": list(found.warnings)}
         assert method.reference is not None
         labelled = _labelled_part(self._target_train(target)) if method.labels == "target" else None

@@ -3,11 +3,17 @@
 from elicit.domains.catalogue import describe, domain_names
 from elicit.domains.domain import Domain, Question, Row, UnlabelledDomain, check_overlap, drop_overlap, make_domain
 from elicit.domains.files import load_domain
+from elicit.domains.rules import Exclusive, Implies, Opposite, Rule, Same
 
 __all__ = [
     "Domain",
+    "Exclusive",
+    "Implies",
+    "Opposite",
     "Question",
     "Row",
+    "Rule",
+    "Same",
     "UnlabelledDomain",
     "check_overlap",
     "describe",

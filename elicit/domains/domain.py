@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from elicit.domains.rules import Rule, check_rules, rule_from_json
 from elicit.errors import DomainError
 
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class UnlabelledDomain:
         ids: (n,) unique identifiers.
         texts: (n,) the texts as they are.
         groups: (n,) leakage group of each text or None; rows of one group are not independent.
+        rules: which labels texts of these groups cannot have at the same time.
     """
 
     name: str
@@ -77,6 +79,7 @@ class UnlabelledDomain:
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     groups: tuple[str | None, ...]
+    rules: tuple[Rule, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,6 +95,15 @@ class UnlabelledDomain:
         at = [int(row) for row in rows]
         return replace(self, ids=_pick(self.ids, at), texts=_pick(self.texts, at), groups=_pick(self.groups, at))
 
+    def with_rules(self, *rules: Rule) -> UnlabelledDomain:
+        """The same texts under consistency rules.
+
+        Raises:
+            DomainError: a rule names a group that no text has, or the rules contradict each other.
+        """
+        check_rules(self.name, rules, self.groups)
+        return replace(self, rules=rules)
+
     def sample(self, size: int) -> UnlabelledDomain:
         """At most `size` rows, chosen and ordered by a hash of their text."""
         return self.take(hash_order(self.texts)[:size])
@@ -101,13 +113,14 @@ class UnlabelledDomain:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that holds question, ids, texts and groups."""
+        """A JSON object that holds question, ids, texts, groups and rules."""
         return {
             "name": self.name,
             "question": vars(self.question),
             "ids": list(self.ids),
             "texts": list(self.texts),
             "groups": list(self.groups),
+            "rules": [rule.to_json() for rule in self.rules],
         }
 
     def save(self, path: Path) -> None:
@@ -116,8 +129,9 @@ class UnlabelledDomain:
     @classmethod
     def load(cls, path: Path) -> UnlabelledDomain:
         held = json.loads(path.read_text(encoding="utf-8"))
-        columns = (tuple(held[name]) for name in ("ids", "texts", "groups"))
-        return cls(held["name"], Question(**held["question"]), *columns)
+        ids, texts, groups = (tuple(held[name]) for name in ("ids", "texts", "groups"))
+        rules = tuple(rule_from_json(rule) for rule in held["rules"])
+        return cls(held["name"], Question(**held["question"]), ids, texts, groups, rules)
 
 
 @dataclass(frozen=True)
@@ -125,7 +139,7 @@ class Domain:
     """n texts, a question about each, and labels where they are known.
 
     Attributes:
-        name, question, ids, texts, groups: as in `UnlabelledDomain`.
+        name, question, ids, texts, groups, rules: as in `UnlabelledDomain`.
         labels: (n,) 1 = flagged, 0 = cleared, None = unknown.
         licence: licence of the data.
         sensitive: True where the texts are harmful to read; they are masked wherever the toolkit prints rows.
@@ -145,6 +159,7 @@ class Domain:
     notes: str = ""
     contradicted: frozenset[str] = field(default=frozenset())
     duplicates: int = 0
+    rules: tuple[Rule, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -171,7 +186,15 @@ class Domain:
 
     def unlabelled(self) -> UnlabelledDomain:
         """The same texts as a type that has no labels."""
-        return UnlabelledDomain(self.name, self.question, self.ids, self.texts, self.groups)
+        return UnlabelledDomain(self.name, self.question, self.ids, self.texts, self.groups, self.rules)
+
+    def with_rules(self, *rules: Rule) -> Domain:
+        """The same rows under consistency rules, which no label has a part in.
+
+        Raises:
+            DomainError: a rule names a group that no text has, or the rules contradict each other.
+        """
+        return replace(self, rules=self.unlabelled().with_rules(*rules).rules)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Domain:
         """The rows at these positions, in this order."""

@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 
 from elicit.domains.catalogue import describe, domain_names, load_catalogue
 from elicit.domains.domain import Domain, Question, Row, make_domain
+from elicit.domains.rules import Exclusive
 from elicit.errors import DomainError
 
 # Where a record stands in its file ("row 3 (line 4)"), and its columns.
 Record = tuple[str, dict[str, Any]]
 
 _WORDS = ("name", "data", "text", "label", "group", "id", "question", "flagged", "cleared", "licence", "notes")
-_SWITCHES = ("sensitive",)
+_SWITCHES = ("sensitive", "exclusive")
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+(/[\w.-]+)?)(:(?P<config>[^:]*)(:(?P<split>[^:]+))?)?")
 _EXAMPLE = 'data = "DATA", text = "text", label = "label" and question = "Is this request harmful?"'
@@ -58,8 +59,8 @@ def load_file(path: str | Path) -> Domain:
     """A domain from a TOML file that names its data, its columns and its question.
 
     Keys: question and data (jsonl, csv or parquet beside the file, or hub:owner/name[:config[:split]]) are needed;
-    name, text, label, group, id, flagged, cleared, licence, notes and sensitive are optional. Without `label` the
-    domain has no labels.
+    name, text, label, group, id, flagged, cleared, licence, notes, sensitive and exclusive are optional. Without
+    `label` the domain has no labels. `exclusive = true` says that at most one text of each group is flagged.
 
     Raises:
         DomainError: the file, a column or a row cannot be used; the message names the domain, the row and the remedy.
@@ -78,8 +79,10 @@ def load_file(path: str | Path) -> Domain:
     question = Question(keys["question"], keys.get("flagged", "Yes"), keys.get("cleared", "No"))
     columns: dict[str, str] = {role: keys[role] for role in ("label", "group", "id") if role in keys}
     columns["text"] = keys.get("text", "text")
+    if keys.get("exclusive") and "group" not in columns:
+        raise DomainError(f"{name}: exclusive = true is about groups; name their column with the key 'group'")
     records = _read_data(name, path.parent, keys["data"], list(columns.values()))
-    return make_domain(
+    domain = make_domain(
         name,
         question,
         _rows(name, records, columns, question),
@@ -87,6 +90,9 @@ def load_file(path: str | Path) -> Domain:
         sensitive=keys.get("sensitive", False),
         notes=keys.get("notes", ""),
     )
+    if not keys.get("exclusive"):
+        return domain
+    return domain.with_rules(*(Exclusive(group) for group in sorted({group for group in domain.groups if group})))
 
 
 def load_hub(reference: str) -> Domain:

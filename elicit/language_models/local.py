@@ -32,7 +32,7 @@ MASS_SAMPLE = (
 CHECKPOINT = 1024  # sequences after which what was read is kept
 SHARD = 512  # texts whose hidden states are held and kept together
 ANSWERS = 128  # answers after which what was written is kept
-LONGEST_SHOT = 256  # tokens of one example in a few-shot context
+LONGEST_SHOT = 192  # tokens of one example in a few-shot context; a longer one loses its middle
 
 
 @dataclass(frozen=True)

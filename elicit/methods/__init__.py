@@ -1,11 +1,11 @@
 """Label-free methods and the references that they are compared with, by name."""
 
 from elicit.domains import UnlabelledDomain
-from elicit.methods import few_shot, probing, references, state_consistency  # noqa: F401  # they register themselves
-from elicit.methods.registry import METHODS, Elicited, Ingredients, Method, label_free, reference
+from elicit.methods import consistency, few_shot, icm, probing, references, state_consistency  # noqa: F401  # they register themselves
+from elicit.methods.registry import METHODS, Elicited, Ingredients, Labelling, Method, label_free, reference
 from elicit.monitors.verdict import VerdictMonitor
 
-__all__ = ["METHODS", "Elicited", "Ingredients", "Method", "elicit_monitor", "label_free", "reference"]
+__all__ = ["METHODS", "Elicited", "Ingredients", "Labelling", "Method", "elicit_monitor", "label_free", "reference"]
 
 
 def elicit_monitor(monitor: VerdictMonitor, target: UnlabelledDomain, method: str, seed: int = 0) -> Elicited:

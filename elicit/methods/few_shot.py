@@ -2,34 +2,33 @@
 
 `random-shots` is the control: random labels. `bootstrap` re-estimates the labels of its own examples until they agree with each
 other: texts are packed k to a sequence with their current labels, every text's log-odds are read after the examples before it,
-averaged over several packings, and the upper half becomes flagged. It is the packed, batched relative of the search of Wen et
-al. (2025, "Unsupervised Elicitation of Language Models", arXiv 2506.10139), which looks at one label at a time.
+averaged over several packings, and the upper half becomes flagged.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
-from elicit.errors import DomainError
+from elicit.methods.pool import Pool
 from elicit.methods.registry import Elicited, label_free
 from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.verdict import VerdictMonitor
 
+Floats = NDArray[np.float64]
 SHOTS = 12
 POOL = 84  # texts whose labels are re-estimated
 ROUNDS = 3
 PACKINGS = 2  # independent orders per round, so that a text is read early in one sequence and late in another
-SHOT_TOKENS = 192
 
 
 @label_free("random-shots", "12 target texts with random labels as few-shot examples: the control")
 def random_shots(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A few-shot monitor whose examples carry random labels, half of them flagged."""
-    texts = _pool(target, SHOTS)
-    flagged = np.random.default_rng(seed).permutation(len(texts)) % 2 == 0
-    shots = list(zip(texts, map(bool, flagged), strict=True))
-    return Elicited(FewShotMonitor(monitor.model, target.question, shots))
+    pool = Pool.of(monitor, target, SHOTS)
+    flagged = np.random.default_rng(seed).permutation(len(pool)) % 2 == 0
+    return Elicited(FewShotMonitor(pool.model, pool.question, list(zip(pool.texts, map(bool, flagged), strict=True))))
 
 
 @label_free("bootstrap", "few-shot examples whose labels the model re-estimates itself, starting from its own verdicts")
@@ -39,33 +38,26 @@ def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> E
     The examples' labels start from the monitor's zero-shot verdicts, split at their median.
     """
     rng = np.random.default_rng(seed)
-    texts = _pool(target, POOL)
-    model = monitor.model
-    encoded = model.prompt(target.question).encode(texts, SHOT_TOKENS)
-    start = model.log_odds(target.question, texts, description="bootstrap, first verdicts").values
+    pool = Pool.of(monitor, target, POOL)
+    start = pool.model.log_odds(pool.question, pool.texts, description="bootstrap, first verdicts").values
     odds = np.where(np.isfinite(start), start, np.nanmedian(start))
     flagged = _upper_half(odds)
     changes = []
     for round_ in range(ROUNDS):
-        packs, where = [], []
-        for _ in range(PACKINGS):
-            order = rng.permutation(len(texts))
-            for rows in np.array_split(order, max(1, len(texts) // SHOTS)):
-                packs.append([(encoded[row], bool(flagged[row])) for row in rows])
-                where.append(rows)
-        read = model.packed_log_odds(target.question, packs, f"bootstrap, round {round_ + 1} of {ROUNDS}")
-        odds = _mean_by_row(read, where, len(texts))
+        where = [rows for _ in range(PACKINGS) for rows in pool.packs(rng.permutation(len(pool)).tolist(), SHOTS)]
+        read = pool.read(where, flagged, f"bootstrap, round {round_ + 1} of {ROUNDS}")
+        odds = _mean_by_row(read, where, len(pool))
         before, flagged = flagged, _upper_half(odds)
         changes.append(int((before != flagged).sum()))
     order = np.argsort(odds, kind="stable")
-    half = min(SHOTS, len(texts)) // 2
+    half = min(SHOTS, len(pool)) // 2
     chosen = rng.permutation(np.concatenate([order[:half], order[len(order) - half :]]))
-    shots = [(texts[row], bool(flagged[row])) for row in chosen]
-    details = {"pool": len(texts), "rounds": ROUNDS, "labels_changed_per_round": changes}
-    return Elicited(FewShotMonitor(model, target.question, shots), details)
+    shots = [(pool.texts[row], bool(flagged[row])) for row in chosen]
+    details = {"pool": len(pool), "rounds": ROUNDS, "labels_changed_per_round": changes}
+    return Elicited(FewShotMonitor(pool.model, pool.question, shots), details)
 
 
-def _mean_by_row(read: list[np.ndarray], where: list[np.ndarray], count: int) -> np.ndarray:
+def _mean_by_row(read: list[Floats], where: list[list[int]], count: int) -> Floats:
     """Mean over packings of each text's log-odds, less the mean at its place in the sequence.
 
     Log-odds drift with the number of examples that stand before a text; what counts is a text against others at its place.
@@ -78,12 +70,5 @@ def _mean_by_row(read: list[np.ndarray], where: list[np.ndarray], count: int) ->
     return np.asarray(total / PACKINGS)
 
 
-def _upper_half(odds: np.ndarray) -> np.ndarray:
+def _upper_half(odds: Floats) -> NDArray[np.bool_]:
     return np.asarray(odds > np.median(odds))
-
-
-def _pool(target: UnlabelledDomain, size: int) -> list[str]:
-    texts = [text for text in target.sample(len(target)).texts if text.strip()][:size]
-    if len(texts) < 2:
-        raise DomainError(f"{target.name}: few-shot methods need at least two texts that are not empty")
-    return texts

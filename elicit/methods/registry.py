@@ -6,10 +6,15 @@ its name promises. The two kinds are registered by different decorators, so that
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
 
 from elicit.domains import Domain, UnlabelledDomain
 from elicit.monitors.monitor import Monitor
@@ -17,6 +22,42 @@ from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import TrainingConfig
 
 LabelsUsed = Literal["none", "source", "target"]
+
+
+UNSURE = float(np.log(3))  # log-odds below which a label is no better than 3 to 1
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The labels that a search gave to the texts it was shown.
+
+    Attributes:
+        ids: (n,) of the texts.
+        labels: (n,) True = flagged.
+        log_odds: (n,) of a label being flagged, before any consistency rule.
+    """
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.bool_]
+    log_odds: NDArray[np.float64]
+
+    @property
+    def unsure(self) -> NDArray[np.bool_]:
+        """(n,) True for texts on which the search abstains: the evidence is weak, or speaks against the label."""
+        return np.asarray(np.where(self.labels, self.log_odds, -self.log_odds) < UNSURE)
+
+    def write(self, path: Path) -> None:
+        """One JSON line per text: id, label (null where unsure), log-odds and the label's confidence."""
+        confidence = expit(np.where(self.labels, self.log_odds, -self.log_odds))
+        lines = [
+            json.dumps(
+                {"id": i, "label": None if unsure else int(label), "log_odds": float(odds), "confidence": float(sure)}
+            )
+            for i, label, odds, sure, unsure in zip(
+                self.ids, self.labels, self.log_odds, confidence, self.unsure, strict=True
+            )
+        ]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -27,11 +68,13 @@ class Elicited:
         monitor: scores new texts of the target.
         details: figures about the search itself, JSON values; none of them involves a label.
         warnings: what to know before trusting it.
+        labelling: the labels that it found for the target's texts, where it looks for labels.
     """
 
     monitor: Monitor
     details: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    labelling: Labelling | None = None
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
+from elicit.domains.rules import pairs_of, repair
 from elicit.errors import DomainError
-from elicit.methods.registry import Elicited, label_free
+from elicit.methods.evidence import Evidence, prior_log_odds
+from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.methods.states import PROBE_TEXTS, upper_layers
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.calibration import fit_calibration
@@ -38,7 +40,6 @@ Floats = NDArray[np.float64]
 PENALTIES = tuple(float(10**power) for power in np.arange(-2.0, 3.1, 0.5))  # of kernels with mean diagonal 1
 LAYERS = 3  # the best-predicting layers, whose predictions are averaged
 SWEEPS = 50
-SURE = 6.0  # no verdict counts for more than these log-odds: calibration of well separated scores is overconfident
 FEWEST = 8
 
 
@@ -56,7 +57,7 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     if usable.sum() < FEWEST:
         raise DomainError(f"{target.name}: {usable.sum()} texts can be read; state-consistency needs at least {FEWEST}")
     calibration = fit_calibration(states.log_odds[usable])
-    prior = np.clip(calibration.slope * states.log_odds[usable] + calibration.intercept, -SURE, SURE)
+    prior = prior_log_odds(calibration, states.log_odds[usable])
     features = prompt_states(states)[usable].astype(np.float64)
     found = search(features, prior)
     weights, bias = found.read_out(features)
@@ -64,7 +65,11 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     blend = BlendMonitor(
         monitor.model, target.question, chosen, weights, calibration.slope, calibration.intercept + bias
     )
-    return Elicited(blend, found.details(prior) | {"layers": list(chosen)}, found.warnings(prior))
+    used = texts.take(np.flatnonzero(usable))
+    labels = repair(found.log_odds, pairs_of(target.rules, used.groups))
+    labelling = Labelling(used.ids, labels, found.log_odds)
+    details = found.details(prior) | {"layers": list(chosen), "unsure": int(labelling.unsure.sum())}
+    return Elicited(blend, details, found.warnings(prior), labelling)
 
 
 @dataclass(frozen=True)
@@ -165,28 +170,6 @@ def search(features: Floats, prior: Floats) -> Search:
         penalties=tuple(rated[layer][1] for layer in order),
         sweeps=sweeps,
     )
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a prediction f says about its label: gain · (f − middle) in log-odds."""
-
-    gain: float
-    middle: float
-
-    @classmethod
-    def of(cls, predicted: Floats, labels: Floats) -> Evidence:
-        """Two Gaussians of one variance, weighted by soft labels in (−1, 1)."""
-        flagged = (1 + labels) / 2
-        high = float((flagged * predicted).sum() / max(flagged.sum(), 1e-9))
-        low = float(((1 - flagged) * predicted).sum() / max((1 - flagged).sum(), 1e-9))
-        variance = float((flagged * (predicted - high) ** 2 + (1 - flagged) * (predicted - low) ** 2).mean())
-        # Predictions that say the opposite of their labels are no evidence for the opposite.
-        gain = max(0.0, high - low) / variance if variance > 1e-12 else 0.0
-        return cls(gain, (high + low) / 2)
-
-    def log_odds(self, predicted: Floats) -> Floats:
-        return self.gain * (predicted - self.middle)
 
 
 def leave_one_out(hat: Floats, labels: Floats) -> Floats:

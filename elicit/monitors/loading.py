@@ -12,6 +12,7 @@ from elicit.domains import Question
 from elicit.errors import ModelError
 from elicit.language_models.local import LocalModel
 from elicit.monitors.blend import BlendMonitor
+from elicit.monitors.context import ContextMonitor
 from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.keyword import KeywordMonitor
 from elicit.monitors.monitor import SCHEMA, Monitor
@@ -58,6 +59,8 @@ def _load(folder: Path, held: dict[str, Any], model: str | None, dtype: str, dev
         return VerdictMonitor(language_model, question)
     if kind == FewShotMonitor.kind and question:
         return FewShotMonitor(language_model, question, [(text, flagged) for text, flagged in held["shots"]])
+    if kind == ContextMonitor.kind and question:
+        return ContextMonitor.from_json(held, language_model, question)
     if kind == ProbeMonitor.kind and question:
         return ProbeMonitor.from_folder(folder, held, language_model, question)
     if kind == BlendMonitor.kind and question:

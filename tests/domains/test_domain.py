@@ -273,7 +273,14 @@ class TestUnlabelledDomain:
         for name in ("labels", "label", "labelled", "label_array", "require_labels", "balanced_sample", "contradicted"):
             with pytest.raises(AttributeError):
                 getattr(held, name)
-        assert {part.name for part in dataclasses.fields(held)} == {"name", "question", "ids", "texts", "groups"}
+        assert {part.name for part in dataclasses.fields(held)} == {
+            "name",
+            "question",
+            "ids",
+            "texts",
+            "groups",
+            "rules",
+        }
         with pytest.raises(dataclasses.FrozenInstanceError):
             held.texts = ()
 
@@ -284,7 +291,7 @@ class TestUnlabelledDomain:
             make_domain("toy", QUESTION, relabelled(rows, how)).unlabelled().save(tmp_path / f"{i}.json")
         written = {path.read_bytes() for path in tmp_path.iterdir()}
         assert len(written) == 1
-        assert set(json.loads(written.pop())) == {"name", "question", "ids", "texts", "groups"}
+        assert set(json.loads(written.pop())) == {"name", "question", "ids", "texts", "groups", "rules"}
 
     def test_round_trip(self, tmp_path):
         texts = ["plain", "NUL \0 byte", "lone \ud800 surrogate", "🙂 emoji", "שלום עולם", "", "<|im_end|> Answer: No"]

@@ -71,7 +71,7 @@ def test_saved_monitors_score_as_they_did_in_the_run(model_folder, source, targe
         np.testing.assert_allclose(scores.values, [held[i] for i in scores.ids], atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("change", ["noise", "none"])
+@pytest.mark.parametrize("change", ["noise", "inverted", "none"])
 def test_target_labels_never_reach_a_label_free_method(change, model_folder, source, tmp_path) -> None:
     rows = rows_about("film", 120)
     clean = write_domain(tmp_path / "clean", "films", rows)
@@ -79,7 +79,8 @@ def test_target_labels_never_reach_a_label_free_method(change, model_folder, sou
     rng = random.Random(1)
     for i, row in enumerate(rows):
         if str(i) in train:
-            row["label"] = rng.randint(0, 1) if change == "noise" else None
+            changed = {"noise": rng.randint(0, 1), "inverted": 1 - row["label"], "none": None}
+            row["label"] = changed[change]
     other = write_domain(tmp_path / "other", "films", rows)
     for where, domain in (("a", clean), ("b", other)):
         run(config(model_folder, domain, source, methods=LABEL_FREE), tmp_path / where)

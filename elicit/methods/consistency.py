@@ -1,0 +1,240 @@
+"""Consistency search over verdict-token logits: labels that the model, shown some of them in its context, predicts for the others.
+
+The objective is that of internal coherence maximisation (`icm`; Wen et al., 2025, arXiv 2506.10139), the arithmetic is not. Texts
+are packed k to a sequence in random order, each with its current label, and every text's verdict log-odds are read after the
+labelled texts before it: one pass over the data gives as many conditional log-odds as there are texts, where the original asks
+one prompt for each. Every sequence is read twice, with its labels and with all of them swapped. Of the two readings r⁺ and r⁻,
+
+    even = (r⁺ + r⁻) / 2      is what the model thinks of the text whatever the labels before it are: a verdict, calibrated in
+                              context (after Zhao et al., 2021, arXiv 2102.09690);
+    odd  = (r⁺ − r⁻) / 2      is what those labels say about it, and no text's own label is among them: mutual predictability.
+
+Log-odds drift with the number of texts before, so both are taken as distances from the mean at their place in the sequence.
+
+A text's verdict is the mean of its zero-context log-odds, which carry what training on sources taught, and of even. Calibrated by
+the shape of its distribution alone it is the prior π. The odd part is weighed beside it as a second rater would be: with p_i the
+current probability of label 1, m₁ and m₀ the means of odd weighted by p and 1 − p, and s² its variance around them,
+
+    log-odds_i = π_i + (m₁ − m₀)/s² · (odd_i − (m₁ + m₀)/2),        p_i = σ(log-odds_i).
+
+Where labels in the context predict nothing, m₁ = m₀ and the verdict stays what it was: the search cannot throw away a good monitor.
+The objective, mean log σ(±) of the odd evidence over the entropy of the labels, does not change with the number of texts. Swapping
+all labels swaps the sign of odd and of the labels, so mutual predictability alone cannot tell a labelling from its opposite; only
+the verdicts do, and by how much is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elicit.domains import UnlabelledDomain
+from elicit.domains.rules import Pair, pairs_of, repair
+from elicit.methods.evidence import Evidence, prior_log_odds
+from elicit.methods.pool import Pool
+from elicit.methods.registry import Elicited, Labelling, label_free
+from elicit.monitors.calibration import fit_calibration
+from elicit.monitors.context import ContextMonitor
+from elicit.monitors.verdict import VerdictMonitor
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+# Log-odds of packs of rows under labels, one array per pack.
+Read = Callable[[Sequence[Sequence[int]], Bools], list[Floats]]
+
+POOL = 1000
+PACK = 12  # texts per sequence
+CHAINS = 2  # searches from different labels
+ROUNDS = 2  # of each; a round is two passes over the data
+SHOTS = 12  # of the monitor
+CONTEXTS = 2  # of the monitor
+
+
+@label_free(
+    "consistency",
+    "labels that the model predicts from each other in its context, each read beside its opposite, with the verdict as prior",
+)
+def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
+    """A context monitor whose examples are the surest labels of the search."""
+    pool = Pool.of(monitor, target, POOL)
+    zero = pool.model.log_odds(pool.question, pool.texts, description=f"consistency {target.name}, verdicts")
+    if not np.isfinite(zero.values).all():
+        pool = pool.take(np.flatnonzero(np.isfinite(zero.values)).tolist())
+    verdicts = zero.values[np.isfinite(zero.values)]
+    rng = np.random.default_rng(seed)
+    rows_read = [0]
+
+    def read(packs: Sequence[Sequence[int]], labels: Bools) -> list[Floats]:
+        rows_read[0] += sum(map(len, packs))
+        return pool.read(packs, labels, f"consistency {target.name}")
+
+    pairs = pairs_of(target.rules, pool.groups)
+    found = search(verdicts, read, lambda: pool.packs(rng.permutation(len(pool)).tolist(), PACK), pairs, rng)
+    context = ContextMonitor(pool.model, pool.question, _examples(pool, found, rng), found.slope, found.evidence.gain)
+    labelling = Labelling(pool.ids, found.labels, found.log_odds)
+    details = found.details() | {
+        "unsure": int(labelling.unsure.sum()),
+        "passes": round(1 + rows_read[0] / len(pool), 2),
+    }
+    if zero.verdict_mass is not None and np.isfinite(zero.verdict_mass).any():
+        details["verdict_mass"] = round(float(np.nanmean(zero.verdict_mass)), 4)
+    return Elicited(context, details, found.warnings(), labelling)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where the search ended.
+
+    Attributes:
+        log_odds: (n,) of each text's label: verdict plus the evidence of the labels in its contexts.
+        labels: (n,) the most probable labels that obey the rules.
+        prior: (n,) log-odds of the verdict alone.
+        slope: by which a verdict's logits count in `log_odds`.
+        evidence: by which odd readings count.
+        objectives: (c,) of each chain, in bits per text by which contexts predict the labels better than their share does.
+        flip: share of the verdicts' evidence that speaks for the labels rather than their opposites, −1 to 1.
+        agreement: share of the texts to which all chains gave one label.
+    """
+
+    log_odds: Floats
+    labels: Bools
+    prior: Floats
+    slope: float
+    evidence: Evidence
+    objectives: tuple[float, ...]
+    flip: float
+    agreement: float
+
+    def details(self) -> dict[str, object]:
+        """Figures about the search, none of which involves a label that somebody gave."""
+        share = float(self.labels.mean())
+        return {
+            "texts": len(self.labels),
+            "objective_bits": [round(value, 4) for value in self.objectives],
+            "gain_of_context": round(self.evidence.gain, 4),
+            "flagged_share": round(share, 4),
+            "flip_asymmetry": round(self.flip, 4),
+            "agreement_of_restarts": round(self.agreement, 4),
+            "drift": round(self._drift, 4),
+        }
+
+    @property
+    def _drift(self) -> float:
+        return float(np.mean(self.labels != (self.prior > 0)))
+
+    def warnings(self) -> tuple[str, ...]:
+        """Alarms: what makes the labelling doubtful."""
+        share = float(self.labels.mean())
+        alarms = []
+        if min(share, 1 - share) < 0.02:
+            alarms.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")
+        if max(self.objectives) < 0.01:
+            alarms.append("labels in the context predict no other labels; only the verdicts, read in context, count")
+        if self.flip < 0.1:
+            alarms.append("the opposite of every label would be almost as consistent: which is which is a guess")
+        if self.agreement < 0.8:
+            alarms.append(f"restarts agree on {self.agreement:.0%} of the labels only")
+        if self._drift > 0.25:
+            alarms.append(f"{self._drift:.0%} of the labels left the verdict: it may have found another feature")
+        return tuple(alarms)
+
+
+def search(
+    verdicts: Floats,
+    read: Read,
+    packs: Callable[[], list[list[int]]],
+    pairs: Sequence[Pair],
+    rng: np.random.Generator,
+) -> Found:
+    """Chains of rounds; in a round, every text is read once under the chain's labels and once under their opposites.
+
+    Args:
+        verdicts: (n,) log-odds of each text on its own.
+        read: the only access to the model.
+        packs: splits all texts at random into the rows of new sequences.
+        pairs: what the domain's rules forbid.
+        rng: of the labels with which further chains start.
+    """
+    count = len(verdicts)
+    even = Readings(count)
+    prior, slope = _prior(verdicts)
+    chains: list[tuple[float, Bools, Readings]] = []
+    for chain in range(CHAINS):
+        # The first starts from the verdicts, the others from labels that are drawn as likely as the verdicts make them.
+        labels = repair(prior if chain == 0 else prior + rng.logistic(size=count), pairs)
+        for _ in range(ROUNDS):
+            new, odd = packs(), Readings(count)
+            plus, minus = read(new, labels), read(new, ~labels)
+            even.add(new, [(a + b) / 2 for a, b in zip(plus, minus, strict=True)])
+            odd.add(new, [(a - b) / 2 for a, b in zip(plus, minus, strict=True)])
+            prior, slope = _prior((verdicts + even.mean()) / 2)
+            evidence = Evidence.of(odd.mean(), np.tanh(prior / 2)).log_odds(odd.mean())
+            labels = repair(prior + evidence, pairs)
+        chains.append((_objective(labels, evidence), labels, odd))
+    odd = max(chains, key=lambda chain: chain[0])[2]
+    weighed = Evidence.of(odd.mean(), np.tanh(prior / 2))  # under the verdicts of all rounds
+    log_odds = prior + weighed.log_odds(odd.mean())
+    labels = repair(log_odds, pairs)
+    signs = np.where(labels, 1.0, -1.0)
+    return Found(
+        log_odds=log_odds,
+        labels=labels,
+        prior=prior,
+        slope=slope,
+        evidence=weighed,
+        objectives=tuple(objective for objective, _, _ in chains),
+        flip=float((signs * prior).sum() / max(np.abs(prior).sum(), 1e-12)),
+        agreement=float(np.all([chain[1] == labels for chain in chains], axis=0).mean()),
+    )
+
+
+class Readings:
+    """Means by text of readings in several packs, each taken as its distance from the mean at its place in the sequence."""
+
+    def __init__(self, count: int) -> None:
+        self._total, self._count = np.zeros(count), np.zeros(count)
+
+    def add(self, packs: Sequence[Sequence[int]], values: Sequence[Floats]) -> None:
+        """One reading per row; the first of a sequence is left out, since no label stands before it."""
+        longest = max(map(len, values))
+        for place in range(1, longest):
+            there = [(pack[place], read[place]) for pack, read in zip(packs, values, strict=True) if place < len(read)]
+            rows = np.array([row for row, _ in there])
+            read_there = np.array([value for _, value in there])
+            self._total[rows] += read_there - read_there.mean()
+            self._count[rows] += 1
+
+    def mean(self) -> Floats:
+        """(n,) 0, the mean of all, for a text that was not read yet."""
+        return np.asarray(self._total / np.maximum(self._count, 1))
+
+
+def _prior(verdicts: Floats) -> tuple[Floats, float]:
+    """(n,) log-odds of the labels from verdicts alone, and how much a verdict's logit counts in them."""
+    calibration = fit_calibration(verdicts)
+    return prior_log_odds(calibration, verdicts), calibration.slope
+
+
+def _objective(labels: Bools, evidence: Floats) -> float:
+    """Bits per text by which (n,) log-odds of evidence predict the labels better than the share of flagged labels does."""
+    share = float(np.clip(labels.mean(), 1e-6, 1 - 1e-6))
+    entropy = -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
+    signed = np.where(labels, 1.0, -1.0) * (evidence + np.log(share / (1 - share)))
+    return float(entropy - np.logaddexp(0, -signed).mean() / np.log(2))
+
+
+def _examples(pool: Pool, found: Found, rng: np.random.Generator) -> list[list[tuple[str, bool]]]:
+    """Contexts of the texts with the surest labels, half of them flagged as far as there are enough, in a fixed random order."""
+    sure = np.argsort(-np.abs(found.log_odds), kind="stable")
+    contexts = []
+    for number in range(CONTEXTS):
+        chosen = [
+            row
+            for label in (True, False)
+            for row in [row for row in sure if found.labels[row] == label][number::CONTEXTS][: SHOTS // 2]
+        ]
+        contexts.append([(pool.texts[row], bool(found.labels[row])) for row in rng.permutation(chosen)])
+    return contexts

@@ -1,0 +1,171 @@
+"""Internal coherence maximisation: Algorithm 1 of Wen et al. (2025, arXiv 2506.10139), one prompt per label and step.
+
+It looks for the labels D with the highest U(D) = α · P(D) − I(D): P the mean log-probability that the model gives each label
+when all the other labelled texts stand before it, I the number of broken rules. From K random labels it visits texts in random
+order, gives each the label that the model prefers after all others, mends broken rules, and keeps the change when U rises, or by
+chance as in simulated annealing. P is the mean, as in the authors' code: every log-probability is negative, so that under the sum
+in the paper's equation no text would ever be added.
+
+This is the reference beside which `consistency` stands. Each step reads the label of every text again after all others, so
+labelling N texts of L tokens takes about N³L/3 tokens; the pool is therefore small, and it must fit into one context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from elicit.domains import UnlabelledDomain
+from elicit.domains.rules import Pair, pairs_of
+from elicit.methods.pool import Pool
+from elicit.methods.registry import Elicited, Labelling, label_free
+from elicit.monitors.few_shot import FewShotMonitor
+from elicit.monitors.verdict import VerdictMonitor
+
+POOL = 32
+SEEDS = 8  # K
+ALPHA = 50.0
+FIRST_TEMPERATURE, LAST_TEMPERATURE, COOLING = 10.0, 0.01, 0.99
+FIXES = 10  # most pairs that are mended after one proposal
+STEPS_PER_TEXT = 12  # as many as the authors' 3,000 for 256 texts
+
+Labels = dict[int, bool]
+# Log-odds of each row's label being 1 after a context of labelled rows.
+Score = Callable[[Sequence[tuple[Labels, int]]], list[float]]
+
+
+@label_free(
+    "icm", "internal coherence maximisation (Wen et al., 2025), one prompt per label and step: slow, the reference"
+)
+def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
+    """A few-shot monitor whose examples are the labels that the search found."""
+    pool = Pool.of(monitor, target, POOL).that_fits_one_context()
+    cost = {"requests": 0, "tokens": 0}
+
+    def score(asked: Sequence[tuple[Labels, int]]) -> list[float]:
+        packs = [[*((pool.encoded[other], label) for other, label in sorted(context.items())), (pool.encoded[row], False)]
+                 for context, row in asked]  # fmt: skip
+        cost["requests"] += len(packs)
+        cost["tokens"] += sum(map(pool.tokens, packs))
+        read = pool.model.packed_log_odds(pool.question, packs, f"icm {target.name}")
+        return [float(values[-1]) for values in read]
+
+    found = search(score, len(pool), pairs_of(target.rules, pool.groups), np.random.default_rng(seed))
+    shots = [(pool.texts[row], label) for row, label in sorted(found.labels.items())]
+    rows = sorted(found.labels)
+    labels = np.array([found.labels[row] for row in rows])
+    labelling = Labelling(tuple(pool.ids[row] for row in rows), labels, np.array([found.log_odds[row] for row in rows]))
+    share = float(labels.mean())
+    details = {
+        "pool": len(pool),
+        "objective": round(found.objective, 4),
+        "steps": found.steps,
+        "accepted": found.accepted,
+        "flagged_share": round(share, 4),
+        "requests_per_label": round(cost["requests"] / len(found.labels), 1),
+        "tokens_per_label": round(cost["tokens"] / len(found.labels)),
+    }
+    warnings = []
+    if len(found.labels) < len(pool):
+        warnings.append(f"{len(pool) - len(found.labels)} of {len(pool)} texts were left without a label")
+    if min(share, 1 - share) < 0.02:
+        warnings.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")
+    return Elicited(FewShotMonitor(pool.model, pool.question, shots), details, tuple(warnings), labelling)
+
+
+@dataclass
+class Search:
+    """Where the search ended: labels of the texts that have one, their U, steps taken, and changes kept.
+
+    `log_odds` are those of each label after all the others.
+    """
+
+    labels: Labels
+    objective: float
+    steps: int = 0
+    accepted: int = 0
+    log_odds: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Objective:
+    """U(D) = α · P(D) − I(D)."""
+
+    score: Score
+    pairs: Sequence[Pair]
+    _held: dict[tuple[tuple[int, bool], ...], dict[int, float]] = field(default_factory=dict)
+
+    def __call__(self, labels: Labels) -> float:
+        odds = self.log_odds(labels)
+        signed = np.array([odds[row] if label else -odds[row] for row, label in labels.items()])
+        return ALPHA * float(-np.logaddexp(0, -signed).mean()) - len(self.broken(labels))
+
+    def log_odds(self, labels: Labels) -> dict[int, float]:
+        """Log-odds of each label after all the others."""
+        key = tuple(sorted(labels.items()))
+        if key not in self._held:
+            odds = self.score([(_without(labels, row), row) for row in labels])
+            self._held[key] = dict(zip(labels, odds, strict=True))
+        return self._held[key]
+
+    def broken(self, labels: Labels) -> list[Pair]:
+        """Pairs whose labels are what a rule forbids."""
+        return [
+            pair
+            for pair in self.pairs
+            if pair.first in labels and pair.second in labels and pair.broken(labels[pair.first], labels[pair.second])
+        ]
+
+
+def search(score: Score, count: int, pairs: Sequence[Pair], rng: np.random.Generator) -> Search:
+    """Algorithm 1.
+
+    Args:
+        score: log-odds of labels after contexts; the only access to the model.
+        count: number of texts.
+        pairs: what the domain's rules forbid.
+        rng: of the first labels, the order of visits, and the acceptance of changes for the worse.
+    """
+    objective = _Objective(score, pairs)
+    first = rng.choice(count, min(SEEDS, count), replace=False)
+    labels = _mended({int(row): bool(rng.random() < 0.5) for row in first}, objective, rng)
+    found = Search(labels, objective(labels))
+    unmoved: set[int] = set()  # texts that already have the label that the model prefers: all of them, and it is over
+    while found.steps < STEPS_PER_TEXT * count and len(unmoved) < count:
+        found.steps += 1
+        temperature = max(LAST_TEMPERATURE, FIRST_TEMPERATURE / (1 + COOLING * np.log(found.steps)))
+        row = int(rng.choice([row for row in range(count) if row not in unmoved]))
+        preferred = score([(_without(found.labels, row), row)])[0] > 0
+        if found.labels.get(row) == preferred:
+            unmoved.add(row)
+            continue
+        proposal = _mended(found.labels | {row: preferred}, objective, rng)
+        gain = objective(proposal) - found.objective
+        if gain > 0 or rng.random() < np.exp(gain / temperature):
+            found.labels, found.objective = proposal, found.objective + gain
+            found.accepted += 1
+            unmoved.clear()
+    found.log_odds = objective.log_odds(found.labels)
+    return found
+
+
+def _mended(labels: Labels, objective: _Objective, rng: np.random.Generator) -> Labels:
+    """ConsistencyFix: broken pairs take the allowed labels with the highest U, where that raises U."""
+    for _ in range(FIXES):
+        broken = objective.broken(labels)
+        if not broken:
+            break
+        pair = broken[int(rng.integers(len(broken)))]
+        choices = [(a, b) for a in (False, True) for b in (False, True) if not pair.broken(a, b)]
+        options = [labels | {pair.first: a, pair.second: b} for a, b in choices]
+        best = max(options, key=objective)
+        if objective(best) <= objective(labels):
+            break
+        labels = best
+    return labels
+
+
+def _without(labels: Labels, row: int) -> Labels:
+    return {other: label for other, label in labels.items() if other != row}

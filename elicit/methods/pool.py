@@ -1,0 +1,104 @@
+"""The texts whose labels a search looks for, in the form in which they stand in few-shot contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elicit.domains import Question, UnlabelledDomain
+from elicit.errors import DomainError
+from elicit.language_models.local import LONGEST_SHOT, LocalModel
+from elicit.language_models.prompts import EncodedText
+from elicit.monitors.verdict import VerdictMonitor
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """n texts that are not empty.
+
+    Attributes:
+        model: reads them.
+        question: what is asked about each.
+        ids, texts, groups: as in the domain.
+        encoded: token ids of each.
+    """
+
+    model: LocalModel
+    question: Question
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    encoded: tuple[EncodedText, ...]
+
+    @classmethod
+    def of(cls, monitor: VerdictMonitor, target: UnlabelledDomain, size: int) -> Pool:
+        """At most `size` texts of a target.
+
+        Raises:
+            DomainError: there are fewer than two texts.
+        """
+        model, question = monitor.model, target.question
+        texts = target.take([row for row, text in enumerate(target.texts) if text.strip()]).sample(size)
+        encoded = model.prompt(question).encode(texts.texts, LONGEST_SHOT)
+        readable = [row for row, text in enumerate(encoded) if text.reason is None]
+        if len(readable) < 2:
+            raise DomainError(f"{target.name}: few-shot methods need at least two texts that are not empty")
+        texts = texts.take(readable)
+        return cls(model, question, texts.ids, texts.texts, texts.groups, tuple(encoded[row] for row in readable))
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def tokens(self, pack: Sequence[tuple[EncodedText, bool]]) -> int:
+        """Tokens of a sequence of labelled texts, up to the last verdict, as `packed_log_odds` sends it."""
+        prompt = self.model.prompt(self.question)
+        turns = sum(len(prompt.turn(text, flagged)) for text, flagged in pack)
+        return len(prompt.head) + turns - len(prompt.between) - 1
+
+    def packs(self, order: Sequence[int], most: int) -> list[list[int]]:
+        """The rows, in this order, in parts of nearly equal size: at most `most` rows each, and what fits into one context.
+
+        Raises:
+            DomainError: not even two texts fit into one context.
+        """
+        share = -(-len(order) // -(-len(order) // most))
+        out: list[list[int]] = [[]]
+        for row in order:
+            if len(out[-1]) == share or not self._fits([*out[-1], row]):
+                out.append([])
+            out[-1].append(row)
+        if len(order) > 1 and max(map(len, out)) < 2:
+            raise DomainError("the texts are so long that no two of them fit into the model's context; shorten them")
+        return out
+
+    def read(self, packs: Sequence[Sequence[int]], flagged: NDArray[np.bool_], description: str) -> list[Floats]:
+        """For each pack of k rows, (k,) log-odds of each row's label after the rows and labels before it."""
+        sequences = [[(self.encoded[row], bool(flagged[row])) for row in pack] for pack in packs]
+        return self.model.packed_log_odds(self.question, sequences, description)
+
+    def that_fits_one_context(self) -> Pool:
+        """The first texts that, all together, fit into one context."""
+        return self.take(self.packs(range(len(self)), len(self))[0])
+
+    def take(self, rows: Sequence[int]) -> Pool:
+        """The texts at these positions."""
+
+        def pick(column: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(column[row] for row in rows)
+
+        return replace(
+            self,
+            ids=pick(self.ids),
+            texts=pick(self.texts),
+            groups=pick(self.groups),
+            encoded=pick(self.encoded),
+        )
+
+    def _fits(self, rows: Sequence[int]) -> bool:
+        return self.tokens([(self.encoded[row], False) for row in rows]) <= self.model.context_length
