@@ -64,6 +64,24 @@ def engine(model: str, adapter: Path | None, texts: int, repeats: int, out: Path
 
 
 @benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of a trained adapter to start from.",
+)
+@click.option("--domain", "domains", multiple=True, default=("vader/tweets", "vader/nyt"), show_default=True)
+@click.option("--pool", default=24, show_default=True, type=click.IntRange(8), help="Texts that both label.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
+@click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
+def search(model: str, adapter: Path | None, domains: tuple[str, ...], pool: int, seeds: int, out: Path) -> None:
+    """Consistency search against internal coherence maximisation: tokens per label, and right labels."""
+    from experiments.benchmark_search import benchmark_search
+
+    benchmark_search(model, adapter, domains, pool, seeds, out, say=click.echo)
+
+
+@benchmark.command()
 @click.option("--texts", default=1000, show_default=True, type=click.IntRange(16))
 @click.option("--features", default=4096, show_default=True, type=click.IntRange(8))
 @click.option("--layers", default=32, show_default=True, type=click.IntRange(1))

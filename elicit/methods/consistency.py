@@ -65,10 +65,11 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
         pool = pool.take(np.flatnonzero(np.isfinite(zero.values)).tolist())
     verdicts = zero.values[np.isfinite(zero.values)]
     rng = np.random.default_rng(seed)
-    rows_read = [0]
+    alone = sum(pool.tokens([row]) for row in range(len(pool)))
+    tokens = [alone]
 
     def read(packs: Sequence[Sequence[int]], labels: Bools) -> list[Floats]:
-        rows_read[0] += sum(map(len, packs))
+        tokens.extend(map(pool.tokens, packs))
         return pool.read(packs, labels, f"consistency {target.name}")
 
     pairs = pairs_of(target.rules, pool.groups)
@@ -77,7 +78,8 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
     labelling = Labelling(pool.ids, found.labels, found.log_odds)
     details = found.details() | {
         "unsure": int(labelling.unsure.sum()),
-        "passes": round(1 + rows_read[0] / len(pool), 2),
+        "passes": round(sum(tokens) / alone, 2),
+        "tokens_per_label": round(sum(tokens) / len(pool)),
     }
     if zero.verdict_mass is not None and np.isfinite(zero.verdict_mass).any():
         details["verdict_mass"] = round(float(np.nanmean(zero.verdict_mass)), 4)

@@ -24,7 +24,7 @@ from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.verdict import VerdictMonitor
 
-POOL = 32
+POOL = 24
 SEEDS = 8  # K
 ALPHA = 50.0
 FIRST_TEMPERATURE, LAST_TEMPERATURE, COOLING = 10.0, 0.01, 0.99
@@ -48,7 +48,7 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         packs = [[*((pool.encoded[other], label) for other, label in sorted(context.items())), (pool.encoded[row], False)]
                  for context, row in asked]  # fmt: skip
         cost["requests"] += len(packs)
-        cost["tokens"] += sum(map(pool.tokens, packs))
+        cost["tokens"] += sum(pool.tokens([*context, row]) for context, row in asked)
         read = pool.model.packed_log_odds(pool.question, packs, f"icm {target.name}")
         return [float(values[-1]) for values in read]
 

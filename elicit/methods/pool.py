@@ -55,11 +55,11 @@ class Pool:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def tokens(self, pack: Sequence[tuple[EncodedText, bool]]) -> int:
-        """Tokens of a sequence of labelled texts, up to the last verdict, as `packed_log_odds` sends it."""
+    def tokens(self, rows: Sequence[int]) -> int:
+        """Tokens of a sequence of these texts with labels, up to the last verdict, as `read` sends it."""
         prompt = self.model.prompt(self.question)
-        turns = sum(len(prompt.turn(text, flagged)) for text, flagged in pack)
-        return len(prompt.head) + turns - len(prompt.between) - 1
+        turn = len(prompt.tail) + 1 + len(prompt.between)
+        return len(prompt.head) + sum(len(self.encoded[row].ids) + turn for row in rows) - len(prompt.between) - 1
 
     def packs(self, order: Sequence[int], most: int) -> list[list[int]]:
         """The rows, in this order, in parts of nearly equal size: at most `most` rows each, and what fits into one context.
@@ -101,4 +101,4 @@ class Pool:
         )
 
     def _fits(self, rows: Sequence[int]) -> bool:
-        return self.tokens([(self.encoded[row], False) for row in rows]) <= self.model.context_length
+        return self.tokens(rows) <= self.model.context_length

@@ -26,6 +26,12 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", chat_template=CHAT)
 
 
+@pytest.fixture(autouse=True)
+def a_small_pool_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cost grows with the cube of the pool."""
+    monkeypatch.setattr("elicit.methods.icm.POOL", 6)
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")

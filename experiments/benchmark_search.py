@@ -1,0 +1,145 @@
+"""What a label costs by consistency search, and whether it is as good as by internal coherence maximisation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from elicit.domains import load_domain
+from elicit.evaluation.bootstrap import Resampled, bootstrap_weights
+from elicit.files import read_json, write_json
+from elicit.language_models.local import LocalModel
+from elicit.methods import consistency, elicit_monitor, icm
+from elicit.methods.pool import Pool
+from elicit.monitors import VerdictMonitor
+
+METHODS = ("icm", "consistency")
+SIZES = (64, 128, 256, 1024)
+LARGEST_FOR_ICM = 256  # even to count its requests takes long beyond
+
+
+def benchmark_search(
+    model: str,
+    adapter: Path | None,
+    domains: Sequence[str],
+    pool: int,
+    seeds: int,
+    out: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Measure, print and write results.json; the same call continues what was interrupted."""
+    local = LocalModel.load(model)
+    monitor = VerdictMonitor(local.with_adapter(adapter) if adapter else local)
+    path = out / "results.json"
+    results: dict[str, Any] = read_json(path) if path.is_file() else {"schema": 1, "cost": [], "rows": []}
+    if not results["cost"]:
+        results["cost"] = costs(monitor, domains[0], say)
+        write_json(path, results)
+    done = {(row["domain"], row["method"], row["seed"]) for row in results["rows"]}
+    for domain in domains:
+        for method in METHODS:
+            for seed in range(seeds):
+                if (domain, method, seed) not in done:
+                    results["rows"].append(labels_of(monitor, domain, method, pool, seed))
+                    write_json(path, results)
+                    row = results["rows"][-1]
+                    say(
+                        f"{domain:<20} {method:<12} seed {seed}: {np.mean(list(row['right'].values())):.3f} of {pool} labels "
+                        f"right, {row['tokens_per_label']} tokens per label, {row['seconds']:.0f} s"
+                    )
+    results["difference"] = differences(results["rows"])
+    for domain, found in results["difference"].items():
+        say(
+            f"{domain:<20} right labels, consistency less icm: {found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
+        )
+    write_json(path, results)
+
+
+def costs(monitor: VerdictMonitor, domain: str, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Prompt tokens per label by number of texts, counted while the searches run on made-up readings in place of the model's."""
+    rows = []
+    for size in SIZES:
+        pool = Pool.of(monitor, load_domain(domain).unlabelled(), size)
+        alone, together = sum(pool.tokens([row]) for row in range(len(pool))), tokens_of_consistency(pool)
+        row = {
+            "texts": len(pool),
+            "consistency_tokens_per_label": round((alone + together) / len(pool)),
+            "consistency_passes": round((alone + together) / alone, 2),
+        }
+        if size <= LARGEST_FOR_ICM:
+            requests, tokens = cost_of_icm(pool)
+            row["icm_requests_per_label"] = round(requests / len(pool), 1)
+            row["icm_tokens_per_label"] = round(tokens / len(pool))
+            row["icm_in_consistencies"] = round(tokens / (alone + together), 1)
+        say(f"counted: {row}")
+        rows.append(row)
+    return rows
+
+
+def tokens_of_consistency(pool: Pool) -> int:
+    """Tokens of all packs of one search."""
+    sent: list[int] = []
+    rng = np.random.default_rng(0)
+
+    def read(packs: Sequence[Sequence[int]], _: Any) -> list[Any]:
+        sent.extend(map(pool.tokens, packs))
+        return [rng.normal(size=len(pack)) for pack in packs]
+
+    def packs() -> list[list[int]]:
+        return pool.packs(rng.permutation(len(pool)).tolist(), consistency.PACK)
+
+    consistency.search(rng.normal(size=len(pool)), read, packs, [], rng)
+    return sum(sent)
+
+
+def cost_of_icm(pool: Pool) -> tuple[int, int]:
+    """Requests and their tokens, when every text keeps the label that it is given first."""
+    spent = [0, 0]
+
+    def score(asked: Sequence[tuple[icm.Labels, int]]) -> list[float]:
+        spent[0] += len(asked)
+        spent[1] += sum(pool.tokens([*context, row]) for context, row in asked)
+        return [2.0 if row % 2 else -2.0 for _, row in asked]
+
+    icm.search(score, len(pool), [], np.random.default_rng(0))
+    return spent[0], spent[1]
+
+
+def labels_of(monitor: VerdictMonitor, name: str, method: str, size: int, seed: int) -> dict[str, Any]:
+    """One labelling, and which of its labels are those that somebody gave; a text without a label counts as wrong."""
+    part = load_domain(name).train.sample(size)
+    since = time.perf_counter()
+    found = elicit_monitor(monitor, part.unlabelled(), method, seed)
+    assert found.labelling is not None
+    given = dict(zip(part.ids, part.labels, strict=True))
+    labels = dict(zip(found.labelling.ids, found.labelling.labels, strict=True))
+    return {
+        "domain": name,
+        "method": method,
+        "seed": seed,
+        "right": {i: int(i in labels and int(labels[i]) == label) for i, label in given.items() if label is not None},
+        "labels": {i: label for i, label in given.items() if label is not None},
+        "tokens_per_label": found.details["tokens_per_label"],
+        "seconds": round(time.perf_counter() - since, 1),
+        "details": found.details,
+    }
+
+
+def differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """By domain: share of right labels by consistency less that by icm, with an interval that draws whole texts, all seeds."""
+    out = {}
+    for domain in dict.fromkeys(row["domain"] for row in rows):
+        mine = [row for row in rows if row["domain"] == domain]
+        labels = mine[0]["labels"]
+        gain = np.array([_mean_right(mine, "consistency", i) - _mean_right(mine, "icm", i) for i in labels])
+        weights = bootstrap_weights(list(labels.values())).astype(np.float64)
+        out[domain] = Resampled(float(gain.mean()), weights @ gain / weights.sum(1)).to_json()
+    return out
+
+
+def _mean_right(rows: Sequence[dict[str, Any]], method: str, text: str) -> float:
+    return float(np.mean([row["right"][text] for row in rows if row["method"] == method]))
