@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elicit.domains import Domain, Question, UnlabelledDomain, load_domain
+    from elicit.domains import Domain, Exclusive, Implies, Opposite, Question, Same, UnlabelledDomain, load_domain
     from elicit.evaluation import evaluate
     from elicit.methods import elicit_monitor
     from elicit.monitors import load_monitor
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Domain": "domains",
+    "Exclusive": "domains",
+    "Implies": "domains",
+    "Opposite": "domains",
     "Question": "domains",
+    "Same": "domains",
     "UnlabelledDomain": "domains",
     "load_domain": "domains",
     "load_monitor": "monitors",
@@ -28,7 +32,11 @@ _HOME = {
 }
 __all__ = [
     "Domain",
+    "Exclusive",
+    "Implies",
+    "Opposite",
     "Question",
+    "Same",
     "TrainingConfig",
     "UnlabelledDomain",
     "elicit_monitor",

@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from elicit.errors import DomainError
 
@@ -162,6 +160,10 @@ def _solve(log_odds: NDArray[np.float64], pairs: Sequence[Pair]) -> NDArray[np.b
     """Labels with the largest sum of log-odds that break no rule; None when every labelling breaks one."""
     if not pairs:
         return np.asarray(log_odds > 0)
+    # Imported here: most domains have no rules, and listing them need not wait for scipy.
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
     # A forbidden combination (a, b) is ±y_i ± y_j ≤ a + b − 1 with a plus where the label would be 1.
     signs = [(1.0 if label else -1.0) for pair in pairs for label in pair.forbidden]
     columns = [row for pair in pairs for row in (pair.first, pair.second)]
