@@ -27,7 +27,7 @@ DEMO = {
     "test_texts": 200,
     "drop_overlap": True,
 }
-NOT_IN_DEMO = ("icm", "bootstrap")  # for its ten minutes: both are slow relatives of the consistency search
+NOT_IN_DEMO = ("icm", "bootstrap", "self-training")  # for its ten minutes
 
 
 class ErrorGroup(click.Group):
@@ -263,6 +263,7 @@ def cache(clear: bool, clear_all: bool) -> None:
     if clear or clear_all:
         ReadingCache().clear()
         StateCache().clear()
+        shutil.rmtree(cache_dir() / "adapters", ignore_errors=True)
     if clear_all:
         for part in ("artefacts", "domains", "models"):
             shutil.rmtree(cache_dir() / part, ignore_errors=True)

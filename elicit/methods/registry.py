@@ -46,15 +46,19 @@ class Labelling:
         """(n,) True for texts on which the search abstains: the evidence is weak, or speaks against the label."""
         return np.asarray(np.where(self.labels, self.log_odds, -self.log_odds) < UNSURE)
 
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """(n,) probability that each label is right, as the search sees it."""
+        return np.asarray(expit(np.where(self.labels, self.log_odds, -self.log_odds)))
+
     def write(self, path: Path) -> None:
         """One JSON line per text: id, label (null where unsure), log-odds and the label's confidence."""
-        confidence = expit(np.where(self.labels, self.log_odds, -self.log_odds))
         lines = [
             json.dumps(
                 {"id": i, "label": None if unsure else int(label), "log_odds": float(odds), "confidence": float(sure)}
             )
             for i, label, odds, sure, unsure in zip(
-                self.ids, self.labels, self.log_odds, confidence, self.unsure, strict=True
+                self.ids, self.labels, self.log_odds, self.confidence, self.unsure, strict=True
             )
         ]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")

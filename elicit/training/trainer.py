@@ -28,8 +28,8 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Mean cross-entropy, over the batch's rows, of the verdict token against the whole vocabulary."""
-        verdicts = inputs["verdicts"]
+        """Weighted mean cross-entropy, over the batch's rows, of the verdict token against the whole vocabulary."""
+        verdicts, weights = inputs["verdicts"], inputs["weights"]
         total = torch.zeros((), device=verdicts.device)
         for domain in sorted(set(inputs["domains"].tolist())):
             head, rows = self.heads[domain], torch.nonzero(inputs["domains"] == domain)[:, 0]
@@ -39,8 +39,9 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
                 chosen = rows[part]
                 read = packed_logits if packed else padded_logits
                 logits = read(model, head, inputs["suffixes"][chosen], inputs["lengths"][chosen])
-                total = total + functional.cross_entropy(logits.float(), verdicts[chosen], reduction="sum")
-        loss = total / len(verdicts)
+                losses = functional.cross_entropy(logits.float(), verdicts[chosen], reduction="none")
+                total = total + (weights[chosen] * losses).sum()
+        loss = total / weights.sum()
         return (loss, {}) if return_outputs else loss
 
     def _packed(self, model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> bool:

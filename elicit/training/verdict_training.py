@@ -8,7 +8,7 @@ On one device a batch is one sequence without padding, in which the prompt's com
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,7 @@ def train_monitor(
     config: TrainingConfig | None = None,
     seed: int = 0,
     report_to: str = "none",
+    weights: Mapping[str, float] | None = None,
 ) -> VerdictMonitor:
     """Train a LoRA adapter on labelled domains and give back the monitor that uses it.
 
@@ -64,6 +65,7 @@ def train_monitor(
         config: sizes and rates.
         seed: of the adapter's first weights and the order of the texts.
         report_to: a tracker that transformers knows ("wandb", "tensorboard", …), or "none".
+        weights: by text id, how much a text counts in the loss; 1 for those not named.
 
     Raises:
         DomainError: a domain lacks labels or a class, or all its texts are empty.
@@ -77,7 +79,9 @@ def train_monitor(
 
     config = config or TrainingConfig()
     model = base.model
-    examples = [example for i, domain in enumerate(domains) for example in _examples(model, domain, i, config)]
+    examples = [
+        example for i, domain in enumerate(domains) for example in _examples(model, domain, i, config, weights or {})
+    ]
     prompts = [model.prompt(domain.question) for domain in domains]
     # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
     half = model.transformers_model.dtype == torch.bfloat16
@@ -140,15 +144,19 @@ def _attention_with_a_quick_gradient(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def _examples(model: LocalModel, domain: Domain, index: int, config: TrainingConfig) -> list[dict[str, Any]]:
+def _examples(
+    model: LocalModel, domain: Domain, index: int, config: TrainingConfig, weights: Mapping[str, float]
+) -> list[dict[str, Any]]:
     chosen = domain.require_labels().balanced_sample(config.texts)
     prompt = model.prompt(domain.question)
     out = []
-    for text, label in zip(prompt.encode(chosen.texts, config.text_tokens), chosen.labels, strict=True):
+    encoded = prompt.encode(chosen.texts, config.text_tokens)
+    for name, text, label in zip(chosen.ids, encoded, chosen.labels, strict=True):
         if text.reason is None:
             suffix = prompt.suffix(text)
             verdict = prompt.verdict.flagged if label else prompt.verdict.cleared
-            out.append({"suffix": suffix, "length": len(suffix), "verdict": verdict, "domain": index})
+            weight = float(weights.get(name, 1.0))
+            out.append({"suffix": suffix, "length": len(suffix), "verdict": verdict, "domain": index, "weight": weight})
     if not out:
         raise DomainError(f"{domain.name}: no text can be read by the model's tokenizer")
     return out
@@ -160,6 +168,7 @@ def _collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         "lengths": torch.tensor([example["length"] for example in examples]),
         "verdicts": torch.tensor([example["verdict"] for example in examples]),
         "domains": torch.tensor([example["domain"] for example in examples]),
+        "weights": torch.tensor([example["weight"] for example in examples], dtype=torch.float32),
     }
 
 

@@ -40,7 +40,7 @@ def base(make_model, make_tokenizer) -> VerdictMonitor:
 
 def test_both_ways_to_the_verdicts_logits_equal_the_plain_forward_pass(base) -> None:
     source = domain("film")
-    examples = _examples(base.model, source, 0, CONFIG)[:8]
+    examples = _examples(base.model, source, 0, CONFIG, {})[:8]
     batch, head = _collate(examples), base.model.prompt(source.question).head
     with base.model.trainable_adapter(4, seed=0) as peft_model:
         for name, parameter in peft_model.named_parameters():

@@ -1,0 +1,107 @@
+"""Self-training: a monitor fine-tuned on labels that a label-free search is sure of (Yarowsky, 1995; Lee, 2013).
+
+In each round a teacher labels the target's texts from the present monitor, and a new LoRA monitor is trained on those labels of
+which the teacher is sure, each weighted by how sure. Training starts from the same monitor in every round, so that what one round
+got wrong is not inherited. Rounds end when the labels hardly change any more. No label that somebody gave plays a part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from elicit.domains import Row, UnlabelledDomain, make_domain
+from elicit.domains.artefacts import cache_dir
+from elicit.domains.domain import FEWEST_ROWS
+from elicit.methods.registry import Elicited, Labelling, label_free
+from elicit.methods.state_consistency import state_consistency
+from elicit.monitors.verdict import VerdictMonitor
+from elicit.training import TrainingConfig, train_monitor
+
+ROUNDS = 3
+STILL = 0.02  # share of labels that may change in a round that is the last
+
+Teacher = Callable[[VerdictMonitor, UnlabelledDomain, int], Elicited]
+
+
+@label_free(
+    "self-training",
+    "fine-tuned on the labels of which state-consistency is sure, round by round until they stand still",
+)
+def self_training(
+    monitor: VerdictMonitor, target: UnlabelledDomain, seed: int, teacher: Teacher = state_consistency
+) -> Elicited:
+    """A LoRA monitor trained on a teacher's labels.
+
+    Args:
+        monitor: untrained, or trained on source domains.
+        target: texts without labels.
+        seed: of teacher and training.
+        teacher: a label-free method whose result has a `labelling`.
+    """
+    student, changes = monitor, list[float]()
+    before: Labelling | None = None
+    while True:
+        found = teacher(student, target, seed)
+        labelling = found.labelling
+        if labelling is None:
+            raise ValueError("the teacher gives no labels; choose one that does, such as state-consistency")
+        if before is not None:
+            changes.append(_changed(before, labelling))
+        sure = labelling.labels[~labelling.unsure]
+        done = bool(changes) and (changes[-1] <= STILL or len(changes) == ROUNDS)
+        if done or min(sure.sum(), (~sure).sum()) < FEWEST_ROWS // 2:
+            break
+        student, before = _train(monitor, target, labelling, seed), labelling
+    details = {
+        "texts": len(labelling.labels),
+        "sure": len(sure),
+        "flagged_share": round(float(labelling.labels.mean()), 4),
+        "labels_changed_per_round": [round(change, 4) for change in changes],
+    }
+    warnings = list(found.warnings)
+    if before is None:
+        warnings.append(
+            f"the teacher is sure of {int(sure.sum())} flagged and {int((~sure).sum())} cleared texts: not trained"
+        )
+    elif changes[-1] > STILL:
+        warnings.append(f"{changes[-1]:.0%} of the labels still changed in the last round")
+    return Elicited(student, details, tuple(warnings), labelling)
+
+
+def _changed(before: Labelling, now: Labelling) -> float:
+    """Share of the texts labelled both times whose label is another one."""
+    held = dict(zip(before.ids, before.labels, strict=True))
+    return float(np.mean([held[i] != label for i, label in zip(now.ids, now.labels, strict=True) if i in held]))
+
+
+def _train(monitor: VerdictMonitor, target: UnlabelledDomain, labelling: Labelling, seed: int) -> VerdictMonitor:
+    """The monitor trained on the sure labels; the same training is not done twice, and an interrupted one continues."""
+    texts = dict(zip(target.ids, target.texts, strict=True))
+    confidence = labelling.confidence
+    sure = np.flatnonzero(~labelling.unsure)
+    rows = [Row(labelling.ids[row], texts[labelling.ids[row]], int(labelling.labels[row])) for row in sure]
+    weights = {labelling.ids[row]: float(2 * confidence[row] - 1) for row in sure}
+    config = TrainingConfig(texts=len(rows))
+    asked = [
+        monitor.model.fingerprint(),
+        vars(target.question),
+        [vars(row) for row in rows],
+        weights,
+        vars(config),
+        seed,
+    ]
+    folder = cache_dir() / "adapters" / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    if _complete(folder):
+        return VerdictMonitor(monitor.model.with_adapter(folder), target.question)
+    found = make_domain(target.name, target.question, rows)
+    trained = train_monitor(monitor, [found], folder, config, seed, weights=weights)
+    return VerdictMonitor(trained.model, target.question)
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / "adapter_model.safetensors").is_file() and not (folder / "checkpoints").exists()

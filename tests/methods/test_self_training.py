@@ -1,0 +1,74 @@
+"""Self-training on a tiny model, with teachers whose labels are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from elicit.domains import Question, UnlabelledDomain
+from elicit.language_models.local import LocalModel
+from elicit.methods import Elicited, Labelling
+from elicit.methods.self_training import self_training
+from elicit.monitors import VerdictMonitor
+
+QUESTION = Question("Is it good?")
+WORDS = ("great fun", "dull mess")
+TEXTS = [f"film {i} was a {WORDS[i % 2]}" + " indeed" * (i % 4) for i in range(64)]
+TRUTH = np.arange(64) % 2 == 0
+
+
+@pytest.fixture
+def base(make_model, make_tokenizer, tmp_path, monkeypatch) -> VerdictMonitor:
+    monkeypatch.setenv("ELICIT_CACHE", str(tmp_path / "cache"))
+    return VerdictMonitor(LocalModel.from_transformers(make_model("llama"), make_tokenizer()))
+
+
+def teacher(labels_of: Callable[[int], np.ndarray], sure: float = 4.0):
+    """A teacher that gives the labels of its n-th call."""
+    calls = []
+
+    def teach(monitor, target: UnlabelledDomain, seed: int) -> Elicited:
+        labels = labels_of(len(calls))
+        calls.append(monitor)
+        return Elicited(monitor, {}, (), Labelling(target.ids, labels, np.where(labels, sure, -sure)))
+
+    return teach, calls
+
+
+def test_the_student_learns_what_the_teacher_is_sure_of(base) -> None:
+    teach, calls = teacher(lambda _: TRUTH)
+    target = UnlabelledDomain.from_texts(TEXTS, QUESTION)
+    found = self_training(base, target, 0, teacher=teach)
+    apart = [
+        monitor.score(target).values[TRUTH].mean() - monitor.score(target).values[~TRUTH].mean()
+        for monitor in (base, found.monitor)
+    ]
+    assert apart[1] > apart[0] + 0.01
+    assert len(calls) == 2  # the second time nothing had changed
+    assert found.details["labels_changed_per_round"] == [0.0]
+
+
+def test_labels_that_keep_changing_are_an_alarm(base) -> None:
+    few = TRUTH[:24]
+    teach, calls = teacher(lambda call: few if call % 2 == 0 else ~few)
+    found = self_training(base, UnlabelledDomain.from_texts(TEXTS[:24], QUESTION), 0, teacher=teach)
+    assert len(calls) == 4
+    assert any("100% of the labels still changed" in warning for warning in found.warnings)
+
+
+def test_a_teacher_that_is_sure_of_nothing_trains_nobody(base) -> None:
+    teach, calls = teacher(lambda _: TRUTH, sure=0.5)
+    found = self_training(base, UnlabelledDomain.from_texts(TEXTS, QUESTION), 0, teacher=teach)
+    assert found.monitor is base
+    assert len(calls) == 1
+    assert any("not trained" in warning for warning in found.warnings)
+
+
+def test_the_same_training_is_not_done_twice(base, monkeypatch) -> None:
+    target = UnlabelledDomain.from_texts(TEXTS, QUESTION)
+    first = self_training(base, target, 0, teacher=teacher(lambda _: TRUTH)[0])
+    monkeypatch.setattr("elicit.methods.self_training.train_monitor", None)
+    second = self_training(base, target, 0, teacher=teacher(lambda _: TRUTH)[0])
+    np.testing.assert_array_equal(first.monitor.score(target).values, second.monitor.score(target).values)
