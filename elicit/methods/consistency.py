@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,12 +232,12 @@ def _objective(labels: Bools, evidence: Floats) -> float:
 def _examples(pool: Pool, found: Found, rng: np.random.Generator) -> list[list[tuple[str, bool]]]:
     """Contexts of the texts with the surest labels, half of them flagged as far as there are enough, in a fixed random order."""
     sure = np.argsort(-np.abs(found.log_odds), kind="stable")
+    of = {label: [int(row) for row in sure if found.labels[row] == label] for label in (True, False)}
     contexts = []
     for number in range(CONTEXTS):
-        chosen = [
-            row
-            for label in (True, False)
-            for row in [row for row in sure if found.labels[row] == label][number::CONTEXTS][: SHOTS // 2]
-        ]
-        contexts.append([(pool.texts[row], bool(found.labels[row])) for row in rng.permutation(chosen)])
+        halves = [of[label][number::CONTEXTS][: SHOTS // 2] for label in (True, False)]
+        alternating = [row for pair in zip_longest(*halves) for row in pair if row is not None]
+        if alternating:  # fewer texts than contexts leave the last ones empty
+            order = rng.permutation(pool.examples(alternating))
+            contexts.append([(pool.texts[row], bool(found.labels[row])) for row in order])
     return contexts

@@ -27,6 +27,7 @@ PACKINGS = 2  # independent orders per round, so that a text is read early in on
 def random_shots(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A few-shot monitor whose examples carry random labels, half of them flagged."""
     pool = Pool.of(monitor, target, SHOTS)
+    pool = pool.take(pool.examples(range(len(pool))))
     flagged = np.random.default_rng(seed).permutation(len(pool)) % 2 == 0
     return Elicited(FewShotMonitor(pool.model, pool.question, list(zip(pool.texts, map(bool, flagged), strict=True))))
 
@@ -51,7 +52,8 @@ def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> E
         changes.append(int((before != flagged).sum()))
     order = np.argsort(odds, kind="stable")
     half = min(SHOTS, len(pool)) // 2
-    chosen = rng.permutation(np.concatenate([order[:half], order[len(order) - half :]]))
+    surest = [row for pair in zip(order[:half], order[::-1][:half], strict=True) for row in pair]
+    chosen = rng.permutation(pool.examples(surest))
     shots = [(pool.texts[row], bool(flagged[row])) for row in chosen]
     details = {"pool": len(pool), "rounds": ROUNDS, "labels_changed_per_round": changes}
     return Elicited(FewShotMonitor(pool.model, pool.question, shots), details)

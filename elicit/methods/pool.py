@@ -82,6 +82,13 @@ class Pool:
         sequences = [[(self.encoded[row], bool(flagged[row])) for row in pack] for pack in packs]
         return self.model.packed_log_odds(self.question, sequences, description)
 
+    def examples(self, rows: Sequence[int]) -> list[int]:
+        """The first of these rows that, as examples, leave half of the context to the text behind them; at least one."""
+        count = 1
+        while count < len(rows) and 2 * self.tokens(rows[: count + 1]) <= self.model.context_length:
+            count += 1
+        return list(rows[:count])
+
     def that_fits_one_context(self) -> Pool:
         """The first texts that, all together, fit into one context."""
         return self.take(self.packs(range(len(self)), len(self))[0])

@@ -1,0 +1,72 @@
+"""Texts in contexts: packs and examples that fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from elicit.domains import Question, UnlabelledDomain
+from elicit.errors import DomainError
+from elicit.language_models.local import LocalModel
+from elicit.methods import elicit_monitor
+from elicit.methods.pool import Pool
+from elicit.monitors import VerdictMonitor
+
+QUESTION = Question("Is this text unsafe?")
+
+
+@pytest.fixture
+def monitor(make_model, make_tokenizer) -> VerdictMonitor:
+    return VerdictMonitor(LocalModel.from_transformers(make_model("llama"), make_tokenizer()))  # context of 1,024
+
+
+def pool_of(monitor, texts) -> Pool:
+    return Pool.of(monitor, UnlabelledDomain.from_texts(texts, QUESTION), 1000)
+
+
+def test_packs_hold_every_row_once_and_are_of_nearly_equal_size(monitor):
+    pool = pool_of(monitor, [f"text {i}" for i in range(25)])
+    packs = pool.packs(range(len(pool)), 12)
+    assert [row for pack in packs for row in pack] == list(range(25))
+    assert [len(pack) for pack in packs] == [9, 9, 7]
+
+
+def test_tokens_are_those_that_are_sent(monitor):
+    pool = pool_of(monitor, ["one text", "another, longer text", "x"])
+    before = monitor.model.meter.tokens
+    monitor.model.packed_log_odds(QUESTION, [[(pool.encoded[row], True) for row in range(3)]])
+    checked = monitor.model.meter.tokens  # the first reading is also compared with the plain way
+    monitor.model.packed_log_odds(QUESTION, [[(pool.encoded[row], False) for row in range(3)]])
+    assert before < checked
+    assert monitor.model.meter.tokens - checked == pool.tokens(range(3))
+
+
+def test_long_texts_come_in_smaller_packs_and_fewer_examples(monitor):
+    pool = pool_of(monitor, [f"{i} " + "word " * 100 for i in range(12)])  # 192 tokens each, of a context of 1,024
+    packs = pool.packs(range(12), 12)
+    assert max(pool.tokens(pack) for pack in packs) <= 1024 < pool.tokens(range(5))
+    assert {len(pack) for pack in packs} == {4}
+    assert len(pool.examples(range(12))) == 2
+
+
+@pytest.mark.parametrize("method", ["random-shots", "bootstrap", "consistency"])
+def test_long_texts_are_scored_behind_their_examples(method, monitor):
+    texts = [f"{i} " + "word " * 80 for i in range(12)]
+    found = elicit_monitor(monitor, UnlabelledDomain.from_texts(texts, QUESTION), method)
+    assert found.monitor.score(texts).coverage == 1
+
+
+@pytest.mark.parametrize("method", ["consistency", "icm", "bootstrap", "random-shots"])
+def test_one_text_is_refused_and_two_alike_are_not(method, monitor):
+    with pytest.raises(DomainError, match="at least two texts"):
+        elicit_monitor(monitor, UnlabelledDomain.from_texts(["a text", " "], QUESTION), method)
+    found = elicit_monitor(monitor, UnlabelledDomain.from_texts(["a text", "a text"], QUESTION), method)
+    assert found.monitor.score(["a text"]).coverage == 1
+
+
+def test_two_texts_that_do_not_fit_one_context(make_model, make_tokenizer):
+    model = make_model("llama")
+    model.config.max_position_embeddings = 400
+    small = VerdictMonitor(LocalModel.from_transformers(model, make_tokenizer()))
+    pool = pool_of(small, ["word " * 100, "other " * 100])
+    with pytest.raises(DomainError, match="no two of them fit"):
+        pool.packs([0, 1], 12)
