@@ -22,7 +22,7 @@ DEMO = {
     "sources": ("vader/amazon",),
     "targets": ("vader/tweets", "vader/nyt"),
     "source_texts": 480,
-    "target_texts": 160,
+    "target_texts": 96,
     "calibration_texts": 64,
     "test_texts": 200,
     "drop_overlap": True,
