@@ -18,9 +18,9 @@ current probability of label 1, m₁ and m₀ the means of odd weighted by p and
     log-odds_i = π_i + (m₁ − m₀)/s² · (odd_i − (m₁ + m₀)/2),        p_i = σ(log-odds_i).
 
 Where labels in the context predict nothing, m₁ = m₀ and the verdict stays what it was: the search cannot throw away a good monitor.
-The objective is by how many bits per text the odd evidence predicts the labels better than the share of flagged labels alone does; it
-does not change with the number of texts. Swapping all labels swaps the sign of odd as well, so mutual predictability cannot tell a
-labelling from its opposite; only the verdicts do, and by how much is reported.
+The objective is by how many bits per text the odd evidence predicts the labels better than the share of flagged labels alone does.
+It does not change with the number of texts. Swapping all labels swaps the sign of odd as well, so mutual predictability cannot tell
+a labelling from its opposite; only the verdicts do, and by how much is reported.
 """
 
 from __future__ import annotations
