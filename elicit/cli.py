@@ -63,6 +63,13 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
+            "--shots",
+            default=0.0,
+            show_default=True,
+            type=click.FloatRange(0, 1),
+            help="Share of the texts to learn from in few-shot sequences too.",
+        ),
+        click.option(
             "--rank", default=16, show_default=True, type=click.IntRange(1), help="Rank of the LoRA matrices."
         ),
         click.option("--learning-rate", default=1e-3, show_default=True, type=click.FloatRange(0, min_open=True)),

@@ -58,7 +58,7 @@ class RunConfig:
         target_texts: at most this many texts of a target's training split are used, with or without labels.
         calibration_texts: at most this many of its calibration split.
         test_texts: at most this many of its test split are scored.
-        epochs, batch_size, learning_rate, rank: of training.
+        epochs, batch_size, learning_rate, rank, shots: of training.
         drop_overlap: train without the texts that a target holds too, where a source that holds such texts is refused otherwise.
     """
 
@@ -77,11 +77,12 @@ class RunConfig:
     batch_size: int = 16
     learning_rate: float = 1e-3
     rank: int = 16
+    shots: float = 0.0
     drop_overlap: bool = False
 
     def training(self, texts: int) -> TrainingConfig:
         """The training's part of the configuration."""
-        return TrainingConfig(texts, self.epochs, self.batch_size, self.learning_rate, self.rank)
+        return TrainingConfig(texts, self.epochs, self.batch_size, self.learning_rate, self.rank, shots=self.shots)
 
 
 @dataclass(frozen=True)

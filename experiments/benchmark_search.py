@@ -1,7 +1,12 @@
-"""What a label costs by consistency search, and whether it is as good as by internal coherence maximisation."""
+"""What a label costs by consistency search, whether it is as good as by internal coherence maximisation, and where it breaks.
+
+Three parts: prompt tokens and right labels beside `icm`; a search over a thousand texts, timed; and searches in which from few to
+nearly all texts are flagged. Labels choose the texts of the last part, and are what labels are compared with; no search sees one.
+"""
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from elicit.domains import load_domain
-from elicit.evaluation.bootstrap import Resampled, bootstrap_weights
+from elicit.domains import Domain, load_domain
+from elicit.evaluation import Resampled, bootstrap_weights, difference
+from elicit.evaluation.metrics import auroc
 from elicit.files import read_json, write_json
+from elicit.language_models.loading import load_model
 from elicit.language_models.local import LocalModel
+from elicit.language_models.weights import Weights
 from elicit.methods import consistency, elicit_monitor, icm
 from elicit.methods.pool import Pool
 from elicit.monitors import VerdictMonitor
@@ -20,6 +28,10 @@ from elicit.monitors import VerdictMonitor
 METHODS = ("icm", "consistency")
 SIZES = (64, 128, 256, 1024)
 LARGEST_FOR_ICM = 256  # even to count its requests takes long beyond
+MANY = 1000  # texts of the search that is timed
+SHARES = (0.5, 0.05, 0.25, 0.75, 0.95)  # flagged texts; the others are compared with the first
+SHARED = 200  # texts of each such search
+TEST = 400
 
 
 def benchmark_search(
@@ -32,10 +44,15 @@ def benchmark_search(
     say: Callable[[str], None],
 ) -> None:
     """Measure, print and write results.json; the same call continues what was interrupted."""
+    path = out / "results.json"
+    empty = {"schema": 1, "cost": [], "speed": None, "rows": [], "balance": []}
+    results: dict[str, Any] = empty | (read_json(path) if path.is_file() else {})
+    if not results["speed"]:
+        results["speed"] = speed(model, adapter, domains[0])
+        say(f"a search over many texts: {results['speed']}")
+        write_json(path, results)
     local = LocalModel.load(model)
     monitor = VerdictMonitor(local.with_adapter(adapter) if adapter else local)
-    path = out / "results.json"
-    results: dict[str, Any] = read_json(path) if path.is_file() else {"schema": 1, "cost": [], "rows": []}
     if not results["cost"]:
         results["cost"] = costs(monitor, domains[0], say)
         write_json(path, results)
@@ -51,12 +68,59 @@ def benchmark_search(
                         f"{domain:<20} {method:<12} seed {seed}: {np.mean(list(row['right'].values())):.3f} of {pool} labels "
                         f"right, {row['tokens_per_label']} tokens per label, {row['seconds']:.0f} s"
                     )
+    for domain in domains:
+        for seed in range(seeds):
+            if not any((row["domain"], row["seed"]) == (domain, seed) for row in results["balance"]):
+                results["balance"].append({"domain": domain, "seed": seed, "shares": balance(monitor, domain, seed)})
+                write_json(path, results)
+                say(f"{domain:<20} seed {seed}: by flagged share, {results['balance'][-1]['shares']}")
     results["difference"] = differences(results["rows"])
     for domain, found in results["difference"].items():
         say(
             f"{domain:<20} right labels, consistency less icm: {found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
         )
     write_json(path, results)
+
+
+def speed(model: str, adapter: Path | None, domain: str) -> dict[str, Any]:
+    """Seconds of a search with nothing in the cache, and the process's peak memory with model and data."""
+    texts = load_domain(domain).train.sample(MANY).unlabelled()
+    monitor = VerdictMonitor(LocalModel(model, Weights(*load_model(model)), adapter))
+    since = time.perf_counter()
+    elicit_monitor(monitor, texts, "consistency")
+    return {
+        "texts": len(texts),
+        "mean_words": round(float(np.mean([len(text.split()) for text in texts.texts])), 1),
+        "seconds": round(time.perf_counter() - since, 1),
+        "peak_gigabytes": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+    }
+
+
+def balance(monitor: VerdictMonitor, name: str, seed: int) -> dict[str, Any]:
+    """By flagged share of the texts searched: AUROC on the same test texts, and its distance from that of the even share."""
+    domain = load_domain(name)
+    test = domain.test.sample(TEST)
+    labels = test.label_array()
+    weights = np.concatenate([np.ones((1, len(test)), np.float32), bootstrap_weights(labels, test.groups)])
+    found: dict[str, Any] = {}
+    even: Resampled | None = None
+    for share in SHARES:
+        part = with_share(domain.train, share, SHARED, seed)
+        elicited = elicit_monitor(monitor, part.unlabelled(), "consistency", seed)
+        figures = auroc(elicited.monitor.score(test.unlabelled()).values, labels, weights)
+        here = Resampled(float(figures[0]), figures[1:])
+        even = even or here
+        found[str(share)] = {"auroc": here.to_json(), "less_even": difference(here, even), "texts": len(part)}
+    return found
+
+
+def with_share(domain: Domain, share: float, size: int, seed: int) -> Domain:
+    """Texts of which such a share is flagged: `size`, or as many as a domain has that keep the share."""
+    order = np.random.default_rng(seed).permutation(len(domain)).tolist()
+    of = {label: [row for row in order if domain.labels[row] == label] for label in (1, 0)}
+    size = min(size, int(len(of[1]) / share), int(len(of[0]) / (1 - share)))
+    flagged = round(share * size)
+    return domain.take(sorted([*of[1][:flagged], *of[0][: size - flagged]]))
 
 
 def costs(monitor: VerdictMonitor, domain: str, say: Callable[[str], None]) -> list[dict[str, Any]]:

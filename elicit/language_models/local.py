@@ -252,17 +252,13 @@ class LocalModel:
         prompt = self.prompt(question)
         sequences, reads = [], []
         for pack in packs:
-            sequence: list[int] = []
-            at = []
-            for text, flagged in pack:
-                sequence += prompt.turn(text, flagged)
-                at.append(len(sequence) - len(prompt.between) - 2)
-            if len(prompt.head) + at[-1] + 1 > self.context_length:
+            sequence, at = prompt.sequence(pack)
+            if len(prompt.head) + len(sequence) > self.context_length:
                 raise ModelError(
-                    f"{len(pack)} texts in one sequence take {len(prompt.head) + at[-1] + 1} tokens, and the context holds "
+                    f"{len(pack)} texts in one sequence take {len(prompt.head) + len(sequence)} tokens, and the context holds "
                     f"{self.context_length}; pack fewer or shorter texts"
                 )
-            sequences.append(sequence[: at[-1] + 1])
+            sequences.append(sequence)
             reads.append(at)
         return self._read(prompt.head, sequences, reads, prompt, description)[0]
 

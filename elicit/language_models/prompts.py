@@ -139,6 +139,15 @@ class VerdictPrompt(TextPrompt):
         """A text with its verdict and all that stands before the next text of a few-shot context."""
         return [*text.ids, *self.tail, self.verdict.flagged if flagged else self.verdict.cleared, *self.between]
 
+    def sequence(self, pack: Sequence[tuple[EncodedText, bool]]) -> tuple[list[int], list[int]]:
+        """Token ids of k labelled texts that follow `head`, up to the last verdict, and the k places in front of the verdicts."""
+        ids: list[int] = []
+        reads = []
+        for text, flagged in pack:
+            ids += self.turn(text, flagged)
+            reads.append(len(ids) - len(self.between) - 2)
+        return ids[: reads[-1] + 1], reads
+
 
 class InstructionPrompt(TextPrompt):
     """The prompt of one instruction about a text, answered in at most `answer` tokens of the model's own words."""

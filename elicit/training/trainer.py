@@ -28,23 +28,27 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Weighted mean cross-entropy, over the batch's rows, of the verdict token against the whole vocabulary."""
-        verdicts, weights = inputs["verdicts"], inputs["weights"]
+        """Weighted mean cross-entropy, over the batch's verdicts, of the verdict token against the whole vocabulary."""
+        verdicts, weights, domains = inputs["verdicts"], inputs["weights"], inputs["domains"]
         total = torch.zeros((), device=verdicts.device)
-        for domain in sorted(set(inputs["domains"].tolist())):
-            head, rows = self.heads[domain], torch.nonzero(inputs["domains"] == domain)[:, 0]
-            packed = self._packed(model, head, inputs["suffixes"][rows], inputs["lengths"][rows])
+        for domain in sorted(set(domains.tolist())):
+            head, rows = self.heads[domain], torch.nonzero(domains == domain)[:, 0]
+            batch = [inputs[name][rows] for name in ("suffixes", "lengths", "reads")]
+            packed = self._packed(model, head, *batch)
             room = PACK_TOKENS.get(verdicts.device.type, 4096)
-            for part in packs(inputs["lengths"][rows], room - len(head)) if packed else [slice(None)]:
+            for part in packs(batch[1], room - len(head)) if packed else [slice(None)]:
+                suffixes, lengths, reads = (values[part] for values in batch)
                 chosen = rows[part]
-                read = packed_logits if packed else padded_logits
-                logits = read(model, head, inputs["suffixes"][chosen], inputs["lengths"][chosen])
-                losses = functional.cross_entropy(logits.float(), verdicts[chosen], reduction="none")
-                total = total + (weights[chosen] * losses).sum()
+                there = reads >= 0
+                logits = (packed_logits if packed else padded_logits)(model, head, suffixes, lengths, reads)
+                losses = functional.cross_entropy(logits.float(), verdicts[chosen][there], reduction="none")
+                total = total + (weights[chosen][there] * losses).sum()
         loss = total / weights.sum()
         return (loss, {}) if return_outputs else loss
 
-    def _packed(self, model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> bool:
+    def _packed(
+        self, model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor, reads: torch.Tensor
+    ) -> bool:
         """Whether these rows go through the model in packs."""
         if model is not self.model:
             return False  # wrapped for several devices, where every process must call forward equally often
@@ -52,7 +56,7 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         if window is not None and len(head) + int(lengths.max()) > window:
             return False  # a mask of our own would undo the window
         if self._packable is None:
-            self._packable = self._check(model, head, suffixes[:2], lengths[:2])
+            self._packable = self._check(model, head, suffixes[:2], lengths[:2], reads[:2])
         return self._packable
 
     def _check(self, model: Any, *batch: Any) -> bool:
@@ -87,31 +91,42 @@ def packs(lengths: torch.Tensor, room: int) -> Iterator[slice]:
     yield slice(start, len(lengths))
 
 
-def packed_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """(b, vocabulary) logits at the verdict, from one sequence: the head once, then every row, which sees the head and itself.
+def packed_logits(
+    model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor, reads: torch.Tensor
+) -> torch.Tensor:
+    """(m, vocabulary) logits at m verdicts, from one sequence: the head once, then every row, which sees the head and itself.
 
     No token is padding, none is computed twice, and the head's gradient is that of all rows.
+
+    Args:
+        model: of transformers.
+        head: token ids that every row begins with.
+        suffixes: (b, t) further token ids, padded on the right.
+        lengths: (b,) of the suffixes.
+        reads: (b, k) places of a suffix that stand before a verdict, −1 where there are fewer than k.
     """
     device, count = suffixes.device, len(head)
+    starts = lengths.cumsum(0) - lengths
     own = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
     row = torch.cat([torch.full((count,), -1, device=device), own])  # -1: the head, which every row sees
-    starts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
-    within = torch.arange(len(own), device=device) - starts
+    within = torch.arange(len(own), device=device) - starts[own]
     ids = torch.cat([torch.tensor(list(head), device=device, dtype=torch.long), suffixes[own, within]])
     positions = torch.cat([torch.arange(count, device=device), count + within])
     order = torch.arange(len(ids), device=device)
     allowed = ((row[:, None] == row) | (row == -1)) & (order[:, None] >= order)
     mask = torch.zeros(allowed.shape, dtype=model.dtype, device=device)
     mask = mask.masked_fill(~allowed, torch.finfo(model.dtype).min)[None, None]
-    verdicts = count + lengths.cumsum(0) - 1
+    verdicts = (count + starts[:, None] + reads)[reads >= 0]
     output = model(
         input_ids=ids[None], attention_mask=mask, position_ids=positions[None], logits_to_keep=verdicts, use_cache=False
     )
     return torch.as_tensor(output.logits[0])
 
 
-def padded_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """(b, vocabulary) logits at the verdict, from rows padded on the left."""
+def padded_logits(
+    model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor, reads: torch.Tensor
+) -> torch.Tensor:
+    """As `packed_logits`, from rows padded on the left."""
     width = int(lengths.max()) + len(head)
     ids = torch.zeros((len(suffixes), width), dtype=torch.long, device=suffixes.device)
     mask = torch.zeros_like(ids)
@@ -120,8 +135,10 @@ def padded_logits(model: Any, head: Sequence[int], suffixes: torch.Tensor, lengt
         ids[row, width - length - len(head) : width - length] = torch.tensor(list(head), device=ids.device)
         mask[row, width - length - len(head) :] = 1
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1, use_cache=False)
-    return torch.as_tensor(output.logits[:, -1])
+    there = reads >= 0
+    columns, column = torch.unique((width - lengths[:, None] + reads)[there], return_inverse=True)
+    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
+    return torch.as_tensor(output.logits[torch.nonzero(there)[:, 0], column])
 
 
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]

@@ -17,11 +17,9 @@ from typing import Any
 import torch
 
 from elicit.domains import Domain
-from elicit.errors import DomainError
-from elicit.language_models.batches import pad_right
-from elicit.language_models.local import LocalModel
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.progress import progress
+from elicit.training.examples import collate, examples_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class TrainingConfig:
         learning_rate: peak rate; it warms up over 6 % of the steps and falls linearly to 0.
         rank: rank of the LoRA matrices on all linear layers; their scale alpha is twice the rank.
         text_tokens: longer texts lose their middle in training.
+        shots: share of the texts that are learnt from in few-shot sequences too, besides each on its own.
     """
 
     texts: int = 800
@@ -43,6 +42,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     rank: int = 16
     text_tokens: int = 512
+    shots: float = 0.0
 
 
 def train_monitor(
@@ -80,7 +80,9 @@ def train_monitor(
     config = config or TrainingConfig()
     model = base.model
     examples = [
-        example for i, domain in enumerate(domains) for example in _examples(model, domain, i, config, weights or {})
+        example
+        for i, domain in enumerate(domains)
+        for example in examples_of(model, domain, i, config.texts, config.text_tokens, config.shots, weights, seed)
     ]
     prompts = [model.prompt(domain.question) for domain in domains]
     # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
@@ -118,7 +120,7 @@ def train_monitor(
                 model=peft_model,
                 args=arguments,
                 train_dataset=Dataset.from_list(examples),
-                data_collator=_collate,
+                data_collator=collate,
                 callbacks=[ProgressCallback(step)],
                 heads=[prompt.head for prompt in prompts],
             )
@@ -142,34 +144,6 @@ def _attention_with_a_quick_gradient(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
-
-
-def _examples(
-    model: LocalModel, domain: Domain, index: int, config: TrainingConfig, weights: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    chosen = domain.require_labels().balanced_sample(config.texts)
-    prompt = model.prompt(domain.question)
-    out = []
-    encoded = prompt.encode(chosen.texts, config.text_tokens)
-    for name, text, label in zip(chosen.ids, encoded, chosen.labels, strict=True):
-        if text.reason is None:
-            suffix = prompt.suffix(text)
-            verdict = prompt.verdict.flagged if label else prompt.verdict.cleared
-            weight = float(weights.get(name, 1.0))
-            out.append({"suffix": suffix, "length": len(suffix), "verdict": verdict, "domain": index, "weight": weight})
-    if not out:
-        raise DomainError(f"{domain.name}: no text can be read by the model's tokenizer")
-    return out
-
-
-def _collate(examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    return {
-        "suffixes": pad_right([example["suffix"] for example in examples]),
-        "lengths": torch.tensor([example["length"] for example in examples]),
-        "verdicts": torch.tensor([example["verdict"] for example in examples]),
-        "domains": torch.tensor([example["domain"] for example in examples]),
-        "weights": torch.tensor([example["weight"] for example in examples], dtype=torch.float32),
-    }
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -21,8 +21,8 @@ from elicit.errors import DomainError, ModelError
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor
 from elicit.training import TrainingConfig, train_monitor
+from elicit.training.examples import collate, examples_of
 from elicit.training.trainer import packed_logits, packs, padded_logits
-from elicit.training.verdict_training import _collate, _examples
 
 CONFIG = TrainingConfig(texts=48, epochs=2.0, batch_size=8, learning_rate=1e-2, rank=4)
 
@@ -40,20 +40,25 @@ def base(make_model, make_tokenizer) -> VerdictMonitor:
 
 def test_both_ways_to_the_verdicts_logits_equal_the_plain_forward_pass(base) -> None:
     source = domain("film")
-    examples = _examples(base.model, source, 0, CONFIG, {})[:8]
-    batch, head = _collate(examples), base.model.prompt(source.question).head
+    examples = examples_of(base.model, source, 0, 8, 512, shots=1.0)
+    assert [len(example["reads"]) for example in examples] == [1] * 8 + [8]
+    batch, head = collate(examples), base.model.prompt(source.question).head
+    there = batch["reads"] >= 0
     with base.model.trainable_adapter(4, seed=0) as peft_model:
         for name, parameter in peft_model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
         gradients = []
         for way in (packed_logits, padded_logits):
-            logits = way(peft_model, head, batch["suffixes"], batch["lengths"])
-            for row, example in enumerate(examples):
-                plain = peft_model(input_ids=torch.tensor([[*head, *example["suffix"]]])).logits[0, -1]
-                torch.testing.assert_close(logits[row], plain, atol=1e-4, rtol=1e-4)
+            logits = way(peft_model, head, batch["suffixes"], batch["lengths"], batch["reads"])
+            plain = [
+                peft_model(input_ids=torch.tensor([[*head, *example["suffix"]]])).logits[0, len(head) + read]
+                for example in examples
+                for read in example["reads"]
+            ]
+            torch.testing.assert_close(logits, torch.stack(plain), atol=1e-4, rtol=1e-4)
             peft_model.zero_grad()
-            functional.cross_entropy(logits, batch["verdicts"]).backward()
+            functional.cross_entropy(logits, batch["verdicts"][there]).backward()
             gradients.append([p.grad.clone() for p in peft_model.parameters() if p.requires_grad])
     for packed, padded in zip(*gradients, strict=True):
         torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-3)
@@ -87,7 +92,7 @@ def test_every_architecture_learns_in_packs_or_falls_back_to_padding(
                     model(input_ids=torch.tensor([[*self.heads[0], *row[:length].tolist()]])).logits[0, -1]
                     for row, length in rows
                 ]
-            seen.append((float(loss), float(functional.cross_entropy(torch.stack(logits), inputs["verdicts"]))))
+            seen.append((float(loss), float(functional.cross_entropy(torch.stack(logits), inputs["verdicts"][:, 0]))))
             model.train()
         return original(self, model, inputs, *arguments, **named)
 
@@ -98,6 +103,50 @@ def test_every_architecture_learns_in_packs_or_falls_back_to_padding(
     assert seen[0][0] == pytest.approx(seen[0][1], abs=1e-3)
     padded = any("padded batches" in str(warning.message) for warning in told)
     assert padded == (architecture == "bloom")  # its positions are distances in the sequence as it stands
+
+
+def test_few_shot_sequences_ask_for_each_label_after_the_texts_before_it_and_hold_no_text_twice(base) -> None:
+    source = domain("film", 43)  # 43 = 5 sequences of 8, and one of 3
+    examples = examples_of(base.model, source, 0, 43, 512, shots=1.0, weights={"7": 0.25})
+    alone, together = examples[:43], examples[43:]
+    assert sorted(len(example["reads"]) for example in together) == [3, 8, 8, 8, 8, 8]
+    prompt = base.model.prompt(source.question)
+    for example in together:
+        ids = [*example["suffix"], 0]
+        for read, verdict in zip(example["reads"], example["verdicts"], strict=True):
+            assert ids[read - len(prompt.tail) + 1 : read + 1] == prompt.tail
+            if read + 1 < len(example["suffix"]):
+                assert ids[read + 1] == verdict
+    # Every text with its own verdict, once: what stands in front of a verdict is the suffix of that text alone.
+    by_suffix = {tuple(example["suffix"]): example["verdicts"][0] for example in alone}
+    found = []
+    for example in together:
+        start = 0
+        for read, verdict in zip(example["reads"], example["verdicts"], strict=True):
+            own = tuple(example["suffix"][start : read + 1])
+            assert by_suffix[own] == verdict
+            found.append(own)
+            start = read + 2 + len(prompt.between)
+    assert sorted(found) == sorted(by_suffix)
+    for part in (alone, together):
+        assert sorted(weight for example in part for weight in example["weights"]) == [0.25] + [1.0] * 42
+    half = examples_of(base.model, source, 0, 43, 512, shots=0.5)
+    assert sum(len(example["reads"]) for example in half[43:]) in (21, 22)
+    assert examples_of(base.model, source, 0, 43, 512) == examples_of(base.model, source, 0, 43, 512, shots=0.0) != half
+
+
+def test_training_on_few_shot_sequences_lowers_the_loss_in_them(base, tmp_path: Path) -> None:
+    source = domain("film")
+    losses = []
+    for shots in (0.0, 1.0):
+        config = dataclasses.replace(CONFIG, epochs=4.0, shots=shots)
+        trained = train_monitor(base, [source], tmp_path / str(shots), config)
+        encoded = trained.model.prompt(source.question).encode(source.texts)
+        labels = np.array(source.labels, dtype=bool)
+        packs = [list(zip(encoded[i : i + 8], labels[i : i + 8].tolist(), strict=True)) for i in range(0, 64, 8)]
+        read = np.concatenate(trained.model.packed_log_odds(source.question, packs))
+        losses.append(np.logaddexp(0, np.where(labels, -read, read)).mean())
+    assert losses[1] < 0.75 * losses[0]
 
 
 def test_training_learns_saves_a_peft_adapter_and_leaves_the_base_alone(base, make_model, tmp_path: Path) -> None:
