@@ -22,6 +22,8 @@ from collections.abc import Callable
 
 import torch
 
+from probes._gram import gram
+
 # (l, r, N) logits → (l, r) losses and (l, r, N) derivatives
 LogitLoss = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -90,7 +92,7 @@ class RowSpace(LinearModels):
 
     def __init__(self, z: torch.Tensor, theta: torch.Tensor) -> None:
         self.z, self.theta = z, theta
-        self.gram = torch.bmm(z, z.transpose(1, 2))
+        self.gram = gram(z)
         self.logits0 = torch.einsum("lrd,lnd->lrn", theta, z)
         self.square0 = theta.square().sum(-1, keepdim=True)
 

@@ -19,6 +19,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from probes._arrays import ArrayLike, Floats, as_tensor
+from probes._gram import gram
 from probes.normalisation import Normalisation, Pair, State, root_mean_square
 
 
@@ -96,7 +97,7 @@ class LEACE(BaseEstimator):  # type: ignore[misc]
         states = as_tensor(x, "x").double()
         if states.ndim != 2 or states.shape[1] != len(self.mean_):
             raise ValueError(f"x has shape {tuple(states.shape)}; it must be (n, {len(self.mean_)})")
-        return erase(states, self.mean_, self.left_, self.right_).numpy()
+        return (self.mean_ + erase(states - self.mean_, self.left_, self.right_)).numpy()
 
 
 class ErasureNorm(Normalisation):
@@ -108,7 +109,7 @@ class ErasureNorm(Normalisation):
 
     Fitted attributes:
         mean_: (l, d) mean of all states.
-        left_, right_: (l, d, 2v) factors of the erasure.
+        left_, right_: (l, d, 2v − 1) factors of the erasure.
         scale_: (l,) root mean square of what is left.
     """
 
@@ -122,18 +123,19 @@ class ErasureNorm(Normalisation):
     def fit_layer(self, pos: torch.Tensor, neg: torch.Tensor) -> State:
         rows = torch.cat([pos.flatten(0, 1), neg.flatten(0, 1)])
         mean = rows.mean(0)
+        rows -= mean
         # Covariance with the indicator of each half and template: its share of all states times its mean's distance
-        # from theirs.
-        groups = torch.cat([pos.mean(0), neg.mean(0)]) - mean
-        left, right = erasing_factors(groups.T / len(groups), ShrunkSolver(rows - mean))
-        left_out = erase(rows, mean, left, right) - mean
+        # from theirs. The last one's follows from the others', with which it adds up to 0.
+        means = torch.cat([pos.mean(0), neg.mean(0)])
+        left, right = erasing_factors((means[:-1] - mean).T / len(means), ShrunkSolver(rows))
+        left_out = rows.addmm_(rows @ right, left.T, alpha=-1)
         return {"mean_": mean, "left_": left, "right_": right, "scale_": root_mean_square(left_out, left_out)}
 
     def apply(self, pos: torch.Tensor, neg: torch.Tensor) -> Pair:
         halves = []
         for half in (pos, neg):
             layers = [
-                (erase(half[:, :, k], self.mean_[k], self.left_[k], self.right_[k]) - self.mean_[k]) / self.scale_[k]
+                erase(half[:, :, k] - self.mean_[k], self.left_[k], self.right_[k]) / self.scale_[k]
                 for k in range(half.shape[2])
             ]
             halves.append(torch.stack(layers, 2))
@@ -147,10 +149,13 @@ class ShrunkSolver:
         n, width = rows.shape
         self.rows = rows
         self.small = n < width
-        gram = (rows @ rows.T if self.small else rows.T @ rows) / n
+        # With fewer rows than features the floor is at least tr/(n·d), far above what float32 rounds away.
+        products = (gram(rows.float()).to(rows.dtype) if self.small else gram(rows.T)) / n
         # The Gram matrix and the covariance have the same trace and Frobenius norm.
-        self.keep, self.floor = shrinkage(float(torch.trace(gram)), float(gram.square().sum()), n, width)
-        self.factor = torch.linalg.cholesky(self.keep * gram + self.floor * torch.eye(len(gram), dtype=rows.dtype))
+        self.keep, self.floor = shrinkage(float(torch.trace(products)), float(products.square().sum()), n, width)
+        products *= self.keep
+        products.diagonal().add_(self.floor)
+        self.factor = torch.linalg.cholesky(products)
 
     def __call__(self, c: torch.Tensor) -> torch.Tensor:
         if not self.small:
@@ -160,9 +165,9 @@ class ShrunkSolver:
         return (c - self.keep / len(self.rows) * (self.rows.T @ inner)) / self.floor
 
 
-def erase(x: torch.Tensor, mean: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """x − left · rightᵀ(x − mean) for (…, d) states; row by row, so that a batch changes nothing."""
-    away = x - mean
+def erase(away: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """x − left · rightᵀx for (…, d) distances from the mean; row by row, so that a batch changes nothing."""
+    x = away
     for k in range(left.shape[1]):
         x = x - (away * right[:, k]).sum(-1, keepdim=True) * left[:, k]
     return x

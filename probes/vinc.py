@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 
 from probes._eigen import combine, leading_eigenpairs, project, starting_vectors
+from probes._gram import gram
 from probes.contrast import ContrastProbe
 from probes.crc import eigen_state
 from probes.normalisation import Normalisation
@@ -69,6 +70,8 @@ class VINC(ContrastProbe):
             )
         # With fewer rows than features the eigenvectors are combinations of rows, and everything happens in their Gram
         # matrix.
-        gram = torch.bmm(rows, rows.transpose(1, 2))
-        values, weights = leading_eigenpairs(coefficients, starting_vectors(gram), metric=lambda a: project(gram, a))
+        products = gram(rows)
+        values, weights = leading_eigenpairs(
+            coefficients, starting_vectors(products), metric=lambda a: project(products, a)
+        )
         return eigen_state(values, torch.einsum("lkm,lmd->lkd", weights, rows))
