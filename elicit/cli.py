@@ -98,7 +98,17 @@ def main(quiet: bool) -> None:
     if quiet or not sys.stderr.isatty():
         os.environ["TQDM_DISABLE"] = "1"
     logging.basicConfig(level=logging.ERROR if quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "filelock", "urllib3", "datasets", "matplotlib", "transformers", "accelerate"):
+    for noisy in (
+        "httpx",
+        "httpcore",
+        "filelock",
+        "urllib3",
+        "datasets",
+        "matplotlib",
+        "transformers",
+        "accelerate",
+        "huggingface_hub",
+    ):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -143,22 +153,71 @@ def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the monitor.")
 @click.option("--report-to", default="none", show_default=True, help="Tracker of transformers: wandb, tensorboard, …")
 @_training_options
+@click.option(
+    "--schedule",
+    type=click.Choice(
+        ["classification", "mixed", "classification-then-instruction", "instruction-then-classification"]
+    ),
+    default="classification",
+    show_default=True,
+    help="Verdicts alone, with instructions between them, or one after the other.",
+)
+@click.option(
+    "--instructions", default="own", show_default=True, help="Pairs: own, a .jsonl, .csv or .parquet file, or hub:…"
+)
+@click.option(
+    "--instruction-share",
+    default=0.25,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the examples that are instructions.",
+)
+@click.option(
+    "--loss",
+    type=click.Choice(["example", "token"]),
+    default="example",
+    show_default=True,
+    help="What counts alike: every example, or every token that is learnt.",
+)
+@click.option(
+    "--temperature",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Of the mixture of sources: a high one makes their shares alike.",
+)
+@click.option("--wordings", is_flag=True, help="Ask in other wordings, half of them inverted with the verdict.")
+@click.option(
+    "--first-layer", default=0, show_default=True, type=click.IntRange(0), help="Layers below it stay as they are."
+)
+@click.option("--full", is_flag=True, help="Train all weights instead of a LoRA adapter.")
+@click.option("--accumulation", default=1, show_default=True, type=click.IntRange(1), help="Batches per step.")
+@click.option("--gradient-checkpointing", is_flag=True, help="Less memory, more time.")
+@click.option("--length-grouping", is_flag=True, help="Batches of examples of like length, for several devices.")
+@click.option(
+    "--patience",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Stop after so many validations without a better AUROC on the sources; 0 trains to the end.",
+)
 def train(
     model: str, dtype: str, device: str, sources: tuple[str, ...], seed: int, out: Path, report_to: str, **sizes: Any
 ) -> None:
-    """Train a verdict monitor on labelled domains."""
-    from elicit.domains import load_domain
-    from elicit.language_models.local import LocalModel
-    from elicit.monitors import VerdictMonitor
-    from elicit.training import TrainingConfig, train_monitor
+    """Train a verdict monitor on labelled domains, with validation on the way; resumable."""
+    from elicit.source_training import train_sources
+    from elicit.training import TrainingConfig
 
-    parts = [load_domain(name).train.require_labels() for name in sources]
-    if (out / "monitor.json").is_file():
-        raise click.ClickException(f"{out} holds a monitor already; choose another --out")
     config = TrainingConfig(texts=sizes.pop("source_texts"), **sizes)
-    base = VerdictMonitor(LocalModel.load(model, dtype, device))
-    trained = train_monitor(base, parts, out / "adapter", config, seed, report_to)
-    VerdictMonitor(trained.model, parts[0].question).save(out)
+    report = train_sources(
+        model, sources, out, config, seed, dtype, device, report_to, say=lambda line: click.echo(line, err=True)
+    )
+    for name, row in report["held_out"].items():
+        auroc = row["auroc"]
+        found = (
+            "undefined" if auroc["value"] is None else f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
+        )
+        click.echo(f"{name}: AUROC {found} on {row['n']} held-out texts")
     click.echo(f"monitor: {out}")
 
 
@@ -194,11 +253,13 @@ def score(
         raise click.ClickException(f"there is no file {texts}; name a JSON-lines file with one text per line")
     loaded = load_monitor(monitor, model, dtype, device)
     calibration = calibration_of(Path(monitor))
-    if question:
+    if question and loaded.question != Question(question, flagged, cleared):
         # A threshold was fitted for the monitor's own question and says nothing about another.
         loaded.question, calibration = Question(question, flagged, cleared), None
-    unscored = score_file(loaded, texts, out, calibration, key, f"{Path(monitor).resolve()} {model}")
+    total, unscored = score_file(loaded, texts, out, calibration, key, f"{Path(monitor).resolve()} {model}")
     click.echo(f"scores: {out}" + (f" ({unscored} texts are unscored; each line says why)" if unscored else ""))
+    if total and unscored == total:
+        raise click.ClickException(f"none of the {total} texts could be scored; {out} says why")
 
 
 @main.command()

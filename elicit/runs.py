@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from elicit.domains import Domain, UnlabelledDomain, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
@@ -37,7 +38,7 @@ from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_ca
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
-from elicit.training import TrainingConfig, train_monitor
+from elicit.training import TrainingConfig, is_trained, train_monitor
 
 SCHEMA = 1
 PACKAGES = ("elicit", "torch", "transformers", "peft", "datasets", "scikit-learn", "numpy", "safetensors")
@@ -109,7 +110,13 @@ def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], No
     """
     domains = _Domains(config)
     with _claim(out):
-        return _Run(config, out, domains, command, say).finish()
+        try:
+            return _Run(config, out, domains, command, say).finish()
+        except (OSError, SafetensorError) as error:
+            raise RunError(
+                f"cannot write to {out}: {error}; make room or choose another --out, then run the same command again: what is "
+                "done stays done"
+            ) from error
 
 
 class _Domains:
@@ -121,6 +128,8 @@ class _Domains:
                 raise RunError(f"there is no method {name!r}; `elicit methods` lists them")
         if not config.targets:
             raise RunError("name at least one --target")
+        if not config.sources and all(METHODS[name].labels == "source" for name in config.methods):
+            raise RunError(f"{', '.join(config.methods)} need source labels; name at least one --source")
         self.sources = [load_domain(name) for name in config.sources]
         self.targets = [load_domain(name) for name in config.targets]
         names = [target.name for target in self.targets]
@@ -134,14 +143,20 @@ class _Domains:
             self.sources[i] = drop_overlap(source, self.targets)
             if dropped := len(source) - len(self.sources[i]):
                 self.warnings.append(f"{dropped} texts of {source.name} are in a target too and were not trained on")
+            self.sources[i].require_labels()
             self.sources[i].train.require_labels()
         for target in self.targets:
             for split in (target.train, target.calibration, target.test):  # raises when groups leave one of them empty
                 assert len(split)
 
     def hashes(self) -> dict[str, str]:
-        """Fingerprint of each domain: a run is not continued on changed data."""
-        return {domain.name: domain.fingerprint() for domain in [*self.sources, *self.targets]}
+        """Fingerprint of each domain by its part in the run: a run is not continued on changed data."""
+        parts = [("source", self.sources), ("target", self.targets)]
+        return {
+            f"{part} {i}, {domain.name}": domain.fingerprint()
+            for part, domains in parts
+            for i, domain in enumerate(domains, start=1)
+        }
 
 
 class _Run:
@@ -188,19 +203,21 @@ class _Run:
             return self.untrained
         folder = self.out / "monitors" / "source" / "adapter"
         untrained = self.untrained
-        if not (folder / "adapter_model.safetensors").is_file():
+        if not is_trained(folder):
             names = ", ".join(source.name for source in self.domains.sources)
             self.say(f"training on {names}")
             with _Timed(self, "source training"):
-                trained = train_monitor(
+                train_monitor(
                     untrained,
                     self._source_parts(),
                     folder,
                     self.config.training(self.config.source_texts),
                     self.config.seed,
                 )
-            VerdictMonitor(trained.model, self.domains.sources[0].question).save(folder.parent)
-        return VerdictMonitor(untrained.model.with_adapter(folder))
+        start = VerdictMonitor(untrained.model.with_adapter(folder))
+        if not (folder.parent / "monitor.json").is_file():
+            VerdictMonitor(start.model, self.domains.sources[0].question).save(folder.parent)
+        return start
 
     def _source_parts(self) -> list[Domain]:
         return [source.train for source in self.domains.sources]
@@ -267,6 +284,8 @@ class _Run:
                 _read_upper_layers(monitor.model, test.unlabelled())
             calibration = fit_calibration(monitor.score(calibration_texts).values)
             scores = monitor.score(test.unlabelled())
+        if isinstance(monitor, VerdictMonitor) and monitor.question is None:
+            monitor = VerdictMonitor(monitor.model, target.question)  # what is saved can score texts by itself
         monitor.save(folder)
         about |= {"threshold": calibration.threshold, "calibration": calibration.kind}
         if scores.verdict_mass is not None and np.isfinite(scores.verdict_mass).any():
@@ -313,7 +332,8 @@ class _Run:
         hashes = self.domains.hashes()
         if not path.is_file():
             if any(self.out.iterdir()):
-                leftovers = sorted(entry.name for entry in self.out.iterdir() if entry.name != ".lock")
+                ours = (".lock", "timings.json")
+                leftovers = sorted(entry.name for entry in self.out.iterdir() if entry.name not in ours)
                 if leftovers:
                     raise RunError(
                         f"{self.out} is not empty and holds no run ({leftovers[0]}, …); choose another --out"
@@ -330,6 +350,11 @@ class _Run:
             write_json(path, content)
             return
         held = read_json(path)
+        if not any((self.out / name).exists() for name in ("monitors", "scores", "results.json")):
+            # A command that failed before it computed anything does not claim the folder.
+            path.unlink()
+            self._open(command)
+            return
         differs = [key for key, value in asked.items() if held["config"].get(key) != value]
         if differs:
             was, now = held["config"].get(differs[0]), asked[differs[0]]

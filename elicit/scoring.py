@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import DomainError, ModelError, RunError
@@ -34,7 +37,7 @@ def score_file(
     calibration: Calibration | None = None,
     key: str = "text",
     monitor_name: str = "",
-) -> int:
+) -> tuple[int, int]:
     """Score a JSON-lines file; one line of output per line of input, in the same order.
 
     A line that is no JSON object, or has no text, is *unscored* with the reason. What was scored before an interruption is kept
@@ -49,7 +52,7 @@ def score_file(
         monitor_name: tells the monitor from others whose unfinished scores may lie beside `out`.
 
     Returns:
-        number of texts that are unscored.
+        number of texts, and how many of them are unscored.
 
     Raises:
         ModelError: the monitor has no question.
@@ -59,32 +62,58 @@ def score_file(
         raise ModelError("this monitor has no question of its own; pass --question")
     if texts.resolve() == out.resolve():
         raise RunError(f"{out} is the input itself; name another --out")
+    if not out.absolute().parent.is_dir():
+        raise RunError(f"there is no folder {out.parent} to write {out.name} to; make it, or choose another --out")
+    if texts.suffix in (".csv", ".parquet", ".tsv", ".xlsx"):
+        raise RunError(f"{texts.name} is no JSON-lines file; write one object with a field {key!r} per line")
     try:
         part = _part(out, texts, key, monitor_name, monitor.question, calibration)
-        total = _count_lines(texts)
-        done = _continued(part)
-        with (
-            texts.open("rb") as lines,
-            part.open("a", encoding="utf-8") as sink,
-            progress(total, f"scoring {texts.name}") as step,
-        ):
-            step(done)
-            rows = enumerate(lines)
-            for _ in islice(rows, done):
-                pass
-            while chunk := list(islice(rows, CHUNK)):
-                scores = _score(monitor, [_Line.read(number, raw, key) for number, raw in chunk])
-                sink.writelines(line + "\n" for line in score_lines(scores, calibration))
-                sink.flush()
-                step(len(chunk))
-        os.replace(part, out)
-        with out.open(encoding="utf-8") as written:
-            unscored = sum('"unscored": ' in line for line in written)
+        with _only_one(part):
+            return _continue(monitor, texts, out, part, calibration, key)
     except OSError as error:
         raise RunError(
             f"{error.filename or out}: {error.strerror or error}; what is scored is kept, run the command again"
         ) from error
-    return unscored
+
+
+def _continue(
+    monitor: Monitor, texts: Path, out: Path, part: Path, calibration: Calibration | None, key: str
+) -> tuple[int, int]:
+    """Score what is not in `part` yet; number of texts, and of those that are unscored in the end."""
+    total = _count_lines(texts)
+    done = _continued(part)
+    with (
+        texts.open("rb") as lines,
+        part.open("a", encoding="utf-8") as sink,
+        progress(total, f"scoring {texts.name}") as step,
+    ):
+        step(done)
+        rows = enumerate(lines)
+        for _ in islice(rows, done):
+            pass
+        while chunk := list(islice(rows, CHUNK)):
+            scores = _score(monitor, [_Line.read(number, raw, key) for number, raw in chunk])
+            sink.writelines(line + "\n" for line in score_lines(scores, calibration))
+            sink.flush()
+            step(len(chunk))
+    os.replace(part, out)
+    with out.open(encoding="utf-8") as written:
+        unscored = sum('"unscored": ' in line for line in written)
+    return total, unscored
+
+
+@contextmanager
+def _only_one(part: Path) -> Iterator[None]:
+    """One process at a time writes these scores; the lock is a file that goes with its process."""
+    lock = FileLock(part.with_suffix(".lock"), timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise RunError(f"another process is writing {part.name}; wait for it or choose another --out") from error
+    finally:
+        if not part.exists():
+            part.with_suffix(".lock").unlink(missing_ok=True)
 
 
 class _Line:
@@ -96,8 +125,8 @@ class _Line:
     @classmethod
     def read(cls, number: int, raw: bytes, key: str) -> _Line:
         try:
-            held: Any = json.loads(raw.decode("utf-8", "replace"))
-        except ValueError:
+            held: Any = json.loads(raw.decode("utf-8-sig" if number == 0 else "utf-8", "replace"))
+        except (ValueError, RecursionError):
             return cls(str(number), "", f"line {number + 1} is no JSON")
         if not isinstance(held, dict):
             return cls(str(number), "", f"line {number + 1} is no JSON object with a field {key!r}")

@@ -104,7 +104,7 @@ def test_what_cannot_be_done_says_so_before_anything_is_written(monitor, tmp_pat
     source.write_text('{"text": "good"}\n')
     with pytest.raises(RunError, match="is the input itself"):
         score_file(monitor, source, source)
-    with pytest.raises(RunError, match=r"No such file or directory"):
+    with pytest.raises(RunError, match=r"there is no folder .*missing"):
         score_file(monitor, source, tmp_path / "missing" / "out.jsonl")
     monitor.question = None
     with pytest.raises(ModelError, match="--question"):

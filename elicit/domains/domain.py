@@ -146,6 +146,8 @@ class Domain:
         notes: what to know before trusting a figure on this domain.
         contradicted: ids whose copies carried both labels; they keep their place and lose their label.
         duplicates: how many repeated texts were left out.
+        reworded: other wordings of the question, with the same verdicts.
+        inverted: wordings that want the opposite verdict.
     """
 
     name: str
@@ -160,6 +162,8 @@ class Domain:
     contradicted: frozenset[str] = field(default=frozenset())
     duplicates: int = 0
     rules: tuple[Rule, ...] = ()
+    reworded: tuple[str, ...] = ()
+    inverted: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -232,10 +236,10 @@ class Domain:
         Raises:
             DomainError: a row has no label, there are fewer than 8 labelled rows, or all labels are alike.
         """
-        for row, (name, label) in enumerate(zip(self.ids, self.labels, strict=True)):
+        for name, label in zip(self.ids, self.labels, strict=True):
             if label is None and name not in self.contradicted:
                 raise DomainError(
-                    f"{self.name}: row {row} (id {name!r}) has no label, and training needs one in every row; "
+                    f"{self.name}: the row with id {name!r} has no label, and training needs one in every row; "
                     "label it 0 or 1, or leave the row out"
                 )
         kept = self.take([row for row, label in enumerate(self.labels) if label is not None])

@@ -10,6 +10,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ Record = tuple[str, dict[str, Any]]
 
 _WORDS = ("name", "data", "text", "label", "group", "id", "question", "flagged", "cleared", "licence", "notes")
 _SWITCHES = ("sensitive", "exclusive")
+_LISTS = ("reworded", "inverted")
+_KEYS = _WORDS + _SWITCHES + _LISTS
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+(/[\w.-]+)?)(:(?P<config>[^:]*)(:(?P<split>[^:]+))?)?")
 _EXAMPLE = 'data = "DATA", text = "text", label = "label" and question = "Is this request harmful?"'
@@ -59,8 +62,9 @@ def load_file(path: str | Path) -> Domain:
     """A domain from a TOML file that names its data, its columns and its question.
 
     Keys: question and data (jsonl, csv or parquet beside the file, or hub:owner/name[:config[:split]]) are needed;
-    name, text, label, group, id, flagged, cleared, licence, notes, sensitive and exclusive are optional. Without
-    `label` the domain has no labels. `exclusive = true` says that at most one text of each group is flagged.
+    name, text, label, group, id, flagged, cleared, licence, notes, sensitive, exclusive, reworded and inverted are optional.
+    Without `label` the domain has no labels. `exclusive = true` says that at most one text of each group is flagged.
+    `reworded` and `inverted` are lists of other wordings of the question, with the same and with the opposite verdict.
 
     Raises:
         DomainError: the file, a column or a row cannot be used; the message names the domain, the row and the remedy.
@@ -90,6 +94,7 @@ def load_file(path: str | Path) -> Domain:
         sensitive=keys.get("sensitive", False),
         notes=keys.get("notes", ""),
     )
+    domain = replace(domain, reworded=tuple(keys.get("reworded", ())), inverted=tuple(keys.get("inverted", ())))
     if not keys.get("exclusive"):
         return domain
     return domain.with_rules(*(Exclusive(group) for group in sorted({group for group in domain.groups if group})))
@@ -131,14 +136,33 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DomainError(f"{path}: not a readable TOML file: {error}") from error
     for key, value in keys.items():
-        if key not in _WORDS + _SWITCHES:
-            close = difflib.get_close_matches(key, _WORDS + _SWITCHES, n=1)
+        if key not in _KEYS:
+            close = difflib.get_close_matches(key, _KEYS, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise DomainError(f"{path}: unknown key {key!r}{hint}; known are {', '.join(_WORDS + _SWITCHES)}")
-        wanted, words = (bool, "true or false") if key in _SWITCHES else (str, "a text in quotes")
-        if not isinstance(value, wanted):
+            raise DomainError(f"{path}: unknown key {key!r}{hint}; known are {', '.join(_KEYS)}")
+        fits, words = _takes(key, value)
+        if not fits:
             raise DomainError(f"{path}: the key {key!r} is {value!r}; it takes {words}")
     return keys
+
+
+def _takes(key: str, value: Any) -> tuple[bool, str]:
+    """Whether a key of a TOML file has a value of its kind, and what that kind is."""
+    if key in _SWITCHES:
+        return isinstance(value, bool), "true or false"
+    if key in _LISTS:
+        questions = isinstance(value, list) and all(isinstance(text, str) and text.strip() for text in value)
+        return questions, "a list of questions in quotes"
+    return isinstance(value, str), "a text in quotes"
+
+
+def read_records(data: str) -> Iterable[Record]:
+    """Rows of a .jsonl, .csv or .parquet file or of hub:owner/name[:config[:split]], with the place where each stands.
+
+    Raises:
+        DomainError: there is no such file or data set, or it cannot be read.
+    """
+    return _read_data(data, Path(), data, [])
 
 
 def _read_data(name: str, folder: Path, data: str, wanted: list[str]) -> Iterable[Record]:
@@ -147,7 +171,7 @@ def _read_data(name: str, folder: Path, data: str, wanted: list[str]) -> Iterabl
     if data.startswith("hub:"):
         hub = _open_hub(name, data)
         _check_columns(name, wanted, hub.column_names, remedy, data)
-        return _hub_records(hub, dict.fromkeys(wanted))
+        return _hub_records(hub, dict.fromkeys(wanted) or hub.column_names)
     path = folder / Path(data).expanduser()
     if not path.is_file():
         raise DomainError(f"{name}: there is no data file {path}; `data` is a path beside the .toml file, or hub:…")
@@ -156,7 +180,7 @@ def _read_data(name: str, folder: Path, data: str, wanted: list[str]) -> Iterabl
             # Not pq.read_table: it would take a folder called a=b in the path for one more column.
             with pq.ParquetFile(path) as file:
                 _check_columns(name, wanted, file.schema_arrow.names, remedy, path)
-                table = file.read(columns=list(dict.fromkeys(wanted)))
+                table = file.read(columns=list(dict.fromkeys(wanted)) or None)
             return [(f"row {row}", record) for row, record in enumerate(table.to_pylist())]
         if path.suffix not in (".jsonl", ".ndjson", ".csv"):
             raise DomainError(f"{name}: {path.name} is no .jsonl, .csv or .parquet file; convert it to one of these")

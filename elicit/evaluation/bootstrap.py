@@ -136,3 +136,12 @@ def group_numbers(groups: Sequence[Hashable | None] | None, n: int) -> NDArray[n
         ],
         dtype=np.int64,
     )
+
+
+def resampled_means(values: ArrayLike, seed: int = 0, replicates: int = REPLICATES) -> Resampled:
+    """Mean of n independent values, and of n that are drawn from them, r times."""
+    held = np.asarray(values, dtype=np.float64)
+    if not held.size:
+        return Resampled(float("nan"), np.full(replicates, np.nan))
+    draws = np.random.default_rng(seed).integers(0, held.size, (replicates, held.size))
+    return Resampled(float(held.mean()), held[draws].mean(1))

@@ -31,7 +31,7 @@ def score_lines(scores: Scores, calibration: Calibration | None) -> Iterator[str
             if calibration:
                 p = float(probability[row])
                 line |= {"label_hat": int(flagged[row]), "confidence": round(p if flagged[row] else 1 - p, 6)}
-        yield json.dumps(line, ensure_ascii=False)
+        yield json.dumps(line)  # in ASCII: an id may hold half of a surrogate pair
 
 
 def write_scores(path: Path, scores: Scores, calibration: Calibration | None) -> None:

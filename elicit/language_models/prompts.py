@@ -171,6 +171,38 @@ class InstructionPrompt(TextPrompt):
         super().__init__(tokenizer, head, [tail], context_length, answer, max_text_tokens)
 
 
+class ConversationPrompt(TextPrompt):
+    """A user's message as it is, answered in at most `answer` tokens; the message is the text.
+
+    Attributes:
+        end: the token that ends an answer, None when the tokenizer has none.
+    """
+
+    def __init__(self, tokenizer: Any, context_length: int, answer: int) -> None:
+        rendered, ending = f"{TEXT_MARK}\n\nAnswer:", ""
+        if tokenizer.chat_template:
+            messages = [{"role": "user", "content": TEXT_MARK}, {"role": "assistant", "content": VERDICT_MARK}]
+            options = {"tokenize": False, "enable_thinking": False}
+            rendered = str(tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, **options))
+            whole = str(tokenizer.apply_chat_template(messages, **options))
+            if rendered.count(TEXT_MARK) != 1 or whole.count(VERDICT_MARK) != 1:
+                raise ModelError(UNFAITHFUL)
+            ending = whole.split(VERDICT_MARK)[1]
+        head, tail = rendered.split(TEXT_MARK)
+        super().__init__(tokenizer, head, [tail], context_length, answer, context_length)
+        after = tokenizer(ending, add_special_tokens=False)["input_ids"] if ending else []
+        self.end: int | None = after[0] if after else tokenizer.eos_token_id
+        self._answer = answer
+        self._space = "" if tail[-1:].isspace() else " "
+
+    def responses(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of answers with the token that ends them; longer answers are cut and do not end."""
+        cleaned = [self._space + _replace_surrogates(text.strip()) for text in texts]
+        encoded = _inner_ids(self._tokenizer, cleaned, split_special_tokens=True)
+        ended = [[*ids, self.end] if self.end is not None else ids for ids in encoded]
+        return [ids[: self._answer] for ids in ended]
+
+
 def _render(tokenizer: Any, question: Question) -> str:
     ask = INSTRUCTION.format(question=question.text.strip(), flagged=question.flagged, cleared=question.cleared)
     if not tokenizer.chat_template:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 from elicit.errors import ModelError
 from elicit.language_models.engine import Meter
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 
 class Weights:
@@ -55,8 +58,21 @@ class Weights:
 
 
 def hash_of_files(folder: Path) -> str:
-    """Hash of the names and contents of an adapter's configuration and weights."""
+    """Hash of an adapter's configuration and weights, but for the place where its model lay."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("adapter_*")):
-        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+        content = path.read_bytes()
+        if path.name == ADAPTER_CONFIG:
+            content = json.dumps(json.loads(content) | {"base_model_name_or_path": None}, sort_keys=True).encode()
+        digest.update(path.name.encode() + hashlib.sha256(content).digest())
     return digest.hexdigest()
+
+
+def sort_adapter_config(folder: Path) -> None:
+    """PEFT writes sets in the order in which Python happens to hold them; sorted, the same training gives the same file."""
+    path = folder / ADAPTER_CONFIG
+    held = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in held.items():
+        if key in ("target_modules", "exclude_modules", "modules_to_save") and isinstance(value, list):
+            held[key] = sorted(value)
+    path.write_text(json.dumps(held, indent=2, sort_keys=True) + "\n", encoding="utf-8")

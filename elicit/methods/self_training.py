@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -96,12 +95,6 @@ def _train(monitor: VerdictMonitor, target: UnlabelledDomain, labelling: Labelli
         seed,
     ]
     folder = cache_dir() / "adapters" / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    if _complete(folder):
-        return VerdictMonitor(monitor.model.with_adapter(folder), target.question)
     found = make_domain(target.name, target.question, rows)
     trained = train_monitor(monitor, [found], folder, config, seed, weights=weights)
     return VerdictMonitor(trained.model, target.question)
-
-
-def _complete(folder: Path) -> bool:
-    return (folder / "adapter_model.safetensors").is_file() and not (folder / "checkpoints").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors import SafetensorError
 
 from elicit.domains import Question
 from elicit.errors import ModelError
+from elicit.language_models.loading import MODELS
 from elicit.language_models.local import LocalModel
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.context import ContextMonitor
@@ -34,6 +36,10 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
     folder = Path(name).expanduser()
     file = folder / "monitor.json"
     if not file.is_file():
+        if str(name) not in MODELS and not folder.exists():
+            logging.getLogger(__name__).warning(
+                "there is no folder %s here: looking for a model of that name on the hub", name
+            )
         return VerdictMonitor(LocalModel.load(str(name), dtype, device))
     try:
         held = json.loads(file.read_text(encoding="utf-8"))

@@ -50,14 +50,19 @@ def _block(target: ReportTarget, width: int) -> str:
     lines = _wrap(f"{_clean(target.name)}   {target.size}".rstrip(), width)
     if not target.rows:
         return "\n".join([*lines, *_wrap("no method has been measured yet", width, "  ")])
-    lines += _grid(target.rows, width)
+    table, left_out = _grid(target.rows, width)
+    lines += table
+    if left_out:
+        lines += _wrap(f"left out in {width} columns: {', '.join(left_out)}; they are in the report", width, "  ")
     for note in _notes(target.rows):
         lines += _wrap(note, width, "  ")
     return "\n".join(lines)
 
 
-def _grid(rows: tuple[ReportRow, ...], width: int) -> list[str]:
+def _grid(rows: tuple[ReportRow, ...], width: int) -> tuple[list[str], list[str]]:
+    """The table's lines, and the titles of the columns for which there was no room."""
     columns = _columns(rows)
+    left_out = list[str]()
     while True:
         table = [
             [column.title for column in columns],
@@ -70,6 +75,7 @@ def _grid(rows: tuple[ReportRow, ...], width: int) -> list[str]:
             break
         if droppable.drop > 0:
             columns = [column for column in columns if column is not droppable]
+            left_out.append(droppable.title)
         elif any(column.shorter for column in columns):
             columns = [replace(column, cell=column.shorter or column.cell, shorter=None) for column in columns]
         else:
@@ -83,7 +89,7 @@ def _grid(rows: tuple[ReportRow, ...], width: int) -> list[str]:
         if at and row.label_free != rows[at - 1].label_free:
             body.append("")
         body.append(line)
-    return [_cut(line, width) for line in (lines[0], rule, *body)]
+    return [_cut(line, width) for line in (lines[0], rule, *body)], left_out
 
 
 def _columns(rows: Iterable[ReportRow]) -> list[Column]:

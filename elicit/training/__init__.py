@@ -1,5 +1,5 @@
-"""Single-token classification training on labelled domains."""
+"""Single-token classification training on labelled domains, and instruction following beside it."""
 
-from elicit.training.verdict_training import TrainingConfig, train_monitor
+from elicit.training.verdict_training import Training, TrainingConfig, is_trained, train, train_monitor
 
-__all__ = ["TrainingConfig", "train_monitor"]
+__all__ = ["Training", "TrainingConfig", "is_trained", "train", "train_monitor"]

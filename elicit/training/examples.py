@@ -1,42 +1,84 @@
-"""What is trained on: texts one by one, and texts packed into few-shot sequences, both as token ids with verdicts."""
+"""What is trained on, as token ids: texts with their verdicts, alone or in few-shot sequences, and instructions with responses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
 
-from elicit.domains import Domain
+from elicit.domains import Domain, Question
 from elicit.errors import DomainError
 from elicit.language_models.batches import pad_right
 from elicit.language_models.local import LONGEST_SHOT, LocalModel
-from elicit.language_models.prompts import EncodedText, VerdictPrompt
+from elicit.language_models.prompts import ConversationPrompt, EncodedText, VerdictPrompt
+from elicit.training.instructions import Instruction
+from elicit.training.questions import deal
 
 SHOTS = 8  # texts of one few-shot sequence
+LONGEST_RESPONSE = 256  # tokens of a response that are learnt from
+Loss = Literal["example", "token"]
 
 
 class Example(TypedDict):
-    """One sequence with k verdicts.
+    """One sequence with k tokens that are learnt.
 
-    `suffix` are the token ids after the prompt's head, `reads` (k,) the places before the verdicts, `verdicts` (k,) their token
-    ids, `weights` (k,) how much each counts in the loss, and `domain` is the number of the domain, which decides the head.
+    Attributes:
+        number: which of all examples it is; −1 for those that are only looked at.
+        head: number of the token ids that it begins with, in `Heads`.
+        suffix: token ids that follow.
+        reads: (k,) places of the suffix after which a token is predicted.
+        targets: (k,) those tokens.
+        weights: (k,) how much each counts in the loss.
+        where: what it was made of, for messages.
     """
 
+    number: int
+    head: int
     suffix: list[int]
     reads: list[int]
-    verdicts: list[int]
+    targets: list[int]
     weights: list[float]
-    domain: int
+    where: str
 
 
-def examples_of(
+class Heads(list[list[int]]):
+    """Token ids that sequences begin with, each once, so that a pack of sequences holds them once."""
+
+    def number(self, head: Sequence[int]) -> int:
+        """Where this beginning stands, after adding it if need be."""
+        held = list(head)
+        if held not in self:
+            self.append(held)
+        return self.index(held)
+
+
+def mixture(domains: Sequence[Domain], texts: int, temperature: float) -> list[Domain]:
+    """The labelled texts of each domain that are trained on, half of them flagged as far as there are enough.
+
+    Args:
+        domains: with labels.
+        texts: at most this many different texts of each.
+        temperature: shares of the domains are proportional to (number of texts)^(1/temperature): 1 leaves them as they are, a
+            high one makes all domains alike, and texts of small domains then come up more than once.
+
+    Raises:
+        DomainError: a domain lacks labels or a class.
+    """
+    chosen = [domain.require_labels().balanced_sample(texts) for domain in domains]
+    sizes = np.array([len(part) for part in chosen], dtype=np.float64)
+    shares = sizes ** (1 / temperature)
+    counts = np.rint(shares / shares.sum() * sizes.sum()).astype(int)
+    return [part.take(np.arange(count) % len(part)) for part, count in zip(chosen, counts, strict=True)]
+
+
+def verdict_examples(
     model: LocalModel,
     domain: Domain,
-    number: int,
-    texts: int,
+    heads: Heads,
     text_tokens: int,
+    wordings: bool = False,
     shots: float = 0.0,
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -45,45 +87,115 @@ def examples_of(
 
     Args:
         model: whose tokens.
-        domain: has labels.
-        number: which of the domains it is.
-        texts: at most this many, half of them flagged as far as there are enough.
+        domain: what `mixture` chose; every row has a label.
+        heads: receives the beginnings of the prompts.
         text_tokens: longer texts lose their middle.
+        wordings: ask in other wordings, half of them inverted together with the verdict.
         shots: share of the texts that stand in few-shot sequences too, where each is asked after the labelled ones before it.
-        weights: by text id, how much a text counts in the loss; 1 for those not named.
-        seed: of the texts that meet in a sequence.
+        weights: by text id, how much a text counts in the loss; 1 for those not named. Besides, both classes count equally.
+        seed: of wordings, and of the texts that meet in a sequence.
 
     Raises:
-        DomainError: the domain lacks labels or a class, or all its texts are empty.
+        DomainError: all the domain's texts are empty, or a row's verdict is not exactly one token at its end.
     """
-    chosen = domain.require_labels().balanced_sample(texts)
     prompt = model.prompt(domain.question)
-    encoded = prompt.encode(chosen.texts, text_tokens)
+    encoded = prompt.encode(domain.texts, text_tokens)
     rows = [row for row, text in enumerate(encoded) if text.reason is None]
     if not rows:
         raise DomainError(f"{domain.name}: no text can be read by the model's tokenizer")
-    short = prompt.encode(chosen.texts, LONGEST_SHOT)
+    labels = [bool(label) for label in domain.labels]
+    balance = {
+        flagged: len(rows) / 2 / max(1, sum(labels[row] == flagged for row in rows)) for flagged in (True, False)
+    }
+    counts = [balance[labels[row]] * float((weights or {}).get(domain.ids[row], 1.0)) for row in range(len(domain))]
+
+    def example(pack: Sequence[int], texts: Sequence[EncodedText], question: Question, turned: bool) -> Example:
+        asked = model.prompt(question)
+        suffix, reads = asked.sequence([(texts[row], labels[row] ^ turned) for row in pack])
+        found = Example(
+            number=-1,
+            head=heads.number(asked.head),
+            suffix=suffix,
+            reads=reads,
+            targets=[asked.verdict.flagged if labels[row] ^ turned else asked.verdict.cleared for row in pack],
+            weights=[counts[row] for row in pack],
+            where=f"{domain.name}, row {domain.ids[pack[0]]!r}",
+        )
+        prove(found, len(pack), asked)
+        return found
+
+    dealt = deal(domain, len(rows), seed) if wordings else [(domain.question, False)] * len(rows)
+    out = [example([row], encoded, *asked) for row, asked in zip(rows, dealt, strict=True)]
+    short = prompt.encode(domain.texts, LONGEST_SHOT)
     mixed = np.random.default_rng(seed).permutation(rows)[: round(shots * len(rows))].tolist()
-    room = model.context_length - len(prompt.head)
-    sequences = [[row] for row in rows] + list(_sequences(mixed, short, prompt, room))
+    packs = _sequences(mixed, short, prompt, model.context_length - len(prompt.head))
+    return out + [example(pack, short, domain.question, False) for pack in packs]
+
+
+def instruction_examples(
+    model: LocalModel, pairs: Sequence[Instruction], heads: Heads, loss: Loss = "example"
+) -> list[Example]:
+    """Examples of instructions: every token of the response is learnt, the one that ends it too.
+
+    Args:
+        model: whose tokens and chat format.
+        pairs: instructions and responses; those that do not fit into the context are left out.
+        heads: receives the beginning of the prompts.
+        loss: "example" lets a response count as much as one verdict, however long it is; "token" lets each token do so.
+
+    Raises:
+        DomainError: no pair fits.
+    """
+    prompt = ConversationPrompt(model.tokenizer, model.context_length, LONGEST_RESPONSE)
     out = []
-    for sequence in sequences:
-        pack = [((encoded if len(sequence) == 1 else short)[row], bool(chosen.labels[row])) for row in sequence]
-        suffix, reads = prompt.sequence(pack)
+    for number, (text, response) in enumerate(
+        zip(prompt.encode([pair.prompt for pair in pairs]), prompt.responses([p.response for p in pairs]), strict=True)
+    ):
+        if text.reason is not None or text.truncated:
+            continue
+        first = len(text.ids) + len(prompt.tail) - 1
         out.append(
             Example(
-                suffix=suffix,
-                reads=reads,
-                verdicts=[prompt.verdict.flagged if flagged else prompt.verdict.cleared for _, flagged in pack],
-                weights=[float((weights or {}).get(chosen.ids[row], 1.0)) for row in sequence],
-                domain=number,
+                number=-1,
+                head=heads.number(prompt.head),
+                suffix=[*prompt.suffix(text), *response[:-1]],
+                reads=list(range(first, first + len(response))),
+                targets=response,
+                weights=[1.0 / len(response) if loss == "example" else 1.0] * len(response),
+                where=f"instruction {number}",
             )
         )
+    if not out:
+        raise DomainError("no instruction fits into the model's context; give shorter ones")
     return out
 
 
+def prove(example: Example, count: int, prompt: VerdictPrompt) -> None:
+    """One verdict token per text, each right after its prompt, the last one right after the sequence, and nothing else is learnt.
+
+    Raises:
+        DomainError: that is not so. The message names the row.
+    """
+    tail, words = prompt.tail, {prompt.verdict.flagged, prompt.verdict.cleared}
+    ids = example["suffix"]
+    right = (
+        len(example["reads"]) == len(example["targets"]) == len(example["weights"]) == count
+        and example["reads"][-1] == len(ids) - 1
+        and all(ids[read + 1 - len(tail) : read + 1] == tail for read in example["reads"])
+        and words.issuperset(example["targets"])
+        and all(
+            ids[read + 1] == target for read, target in zip(example["reads"][:-1], example["targets"], strict=False)
+        )
+    )
+    if not right:
+        raise DomainError(
+            f"{example['where']}: its verdict is not exactly one token right after its prompt, so that training would learn "
+            "something else; leave the row out, or name other verdict words"
+        )
+
+
 def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """Tensors of b examples with at most k verdicts each; where one has fewer, its `reads` end in −1."""
+    """Tensors of b examples with at most k learnt tokens each; where one has fewer, its `reads` end in −1."""
     most = max(len(example["reads"]) for example in examples)
 
     def filled(values: Sequence[float], rest: int) -> list[float]:
@@ -93,9 +205,10 @@ def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         "suffixes": pad_right([example["suffix"] for example in examples]),
         "lengths": torch.tensor([len(example["suffix"]) for example in examples]),
         "reads": torch.tensor([filled(example["reads"], -1) for example in examples]),
-        "verdicts": torch.tensor([filled(example["verdicts"], 0) for example in examples]),
+        "targets": torch.tensor([filled(example["targets"], 0) for example in examples]),
         "weights": torch.tensor([filled(example["weights"], 0) for example in examples], dtype=torch.float32),
-        "domains": torch.tensor([example["domain"] for example in examples]),
+        "heads": torch.tensor([example["head"] for example in examples]),
+        "numbers": torch.tensor([example["number"] for example in examples]),
     }
 
 

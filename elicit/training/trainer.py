@@ -1,152 +1,188 @@
-"""transformers' `Trainer` with the verdict loss."""
+"""transformers' `Trainer` with our loss: cross-entropy at the tokens that are learnt, weighted, over the whole vocabulary."""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.metrics import roc_auc_score
 from torch.nn import functional
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl
 
 from elicit.language_models.engine import FAILURES, sliding_window
+from elicit.language_models.prompts import Verdict
+from elicit.training.examples import Example, Heads, collate
+from elicit.training.packing import Batch, packed_logits, packs, padded_logits
+from elicit.training.trunk import Trunk
 
 # Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
 PACK_TOKENS = {"cpu": 768, "cuda": 4096}
+VALIDATED = 64  # validation examples per forward pass
+
+Logits = Callable[[Any, Batch, Sequence[Sequence[int]]], torch.Tensor]
 
 
 class VerdictTrainer(Trainer):  # type: ignore[misc]
-    """transformers' `Trainer` with the verdict loss. `heads` are the token ids before the text, one list per domain."""
+    """transformers' `Trainer` with our loss.
 
-    def __init__(self, *arguments: Any, heads: Sequence[Sequence[int]], **named: Any) -> None:
+    Args:
+        heads: what the examples' sequences begin with.
+        validation: examples of one verdict each, on which `evaluate` measures loss and AUROC.
+        verdicts: by number of a beginning, the verdict words of its question.
+        first_layer: layers below this one are frozen, and what they make of an example is computed once.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        heads: Heads,
+        validation: Sequence[Example] = (),
+        verdicts: Mapping[int, Verdict] | None = None,
+        first_layer: int = 0,
+        **named: Any,
+    ) -> None:
         super().__init__(*arguments, **named)
-        self.heads = heads
-        self.model_accepts_loss_kwargs = False  # the loss is a mean over the batch, whatever its number of tokens
-        self._packable: bool | None = None  # not known before the first batch
+        self.heads, self.validation, self.verdicts = heads, validation, verdicts or {}
+        self.trunk = Trunk(self.model, first_layer) if first_layer else None
+        # The loss is divided by all weights of an optimiser step, over devices and accumulated batches, and says so.
+        self.model_accepts_loss_kwargs = True
+        self._ways: dict[str, bool] = {}  # by name: whether a quick way was found to give the plain way's logits
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
+        """Sum of the weights in one optimiser step, on all devices."""
+        total = torch.stack([batch["weights"].sum() for batch in batch_samples]).sum().to(device)
+        return torch.as_tensor(self.accelerator.gather(total).sum())
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, **_: Any
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+        **_: Any,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        """Weighted mean cross-entropy, over the batch's verdicts, of the verdict token against the whole vocabulary."""
-        verdicts, weights, domains = inputs["verdicts"], inputs["weights"], inputs["domains"]
-        total = torch.zeros((), device=verdicts.device)
-        for domain in sorted(set(domains.tolist())):
-            head, rows = self.heads[domain], torch.nonzero(domains == domain)[:, 0]
-            batch = [inputs[name][rows] for name in ("suffixes", "lengths", "reads")]
-            packed = self._packed(model, head, *batch)
-            room = PACK_TOKENS.get(verdicts.device.type, 4096)
-            for part in packs(batch[1], room - len(head)) if packed else [slice(None)]:
-                suffixes, lengths, reads = (values[part] for values in batch)
-                chosen = rows[part]
-                there = reads >= 0
-                logits = (packed_logits if packed else padded_logits)(model, head, suffixes, lengths, reads)
-                losses = functional.cross_entropy(logits.float(), verdicts[chosen][there], reduction="none")
-                total = total + (weights[chosen][there] * losses).sum()
-        loss = total / weights.sum()
+        """Weighted mean cross-entropy of the tokens that are learnt."""
+        total = torch.zeros((), device=inputs["weights"].device)
+        for logits, part in self._logits(model, inputs):
+            there = part["reads"] >= 0
+            losses = functional.cross_entropy(logits.float(), part["targets"][there], reduction="none")
+            total = total + (part["weights"][there] * losses).sum()
+        if num_items_in_batch is None:
+            loss = total / inputs["weights"].sum()
+        else:
+            # Gradients are averaged over devices afterwards.
+            loss = total * self.accelerator.num_processes / num_items_in_batch
         return (loss, {}) if return_outputs else loss
 
-    def _packed(
-        self, model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor, reads: torch.Tensor
-    ) -> bool:
-        """Whether these rows go through the model in packs."""
-        if model is not self.model:
-            return False  # wrapped for several devices, where every process must call forward equally often
-        window = sliding_window(model)
-        if window is not None and len(head) + int(lengths.max()) > window:
-            return False  # a mask of our own would undo the window
-        if self._packable is None:
-            self._packable = self._check(model, head, suffixes[:2], lengths[:2], reads[:2])
-        return self._packable
+    def _logits(self, model: Any, batch: Batch) -> Iterator[tuple[torch.Tensor, Batch]]:
+        """Pairs of logits and the part of the batch that they are of."""
+        way = self._way(model, batch)
+        if way is padded_logits:
+            yield padded_logits(model, batch, self.heads), batch
+            return
+        for part in packs(batch, self.heads, PACK_TOKENS.get(batch["lengths"].device.type, 4096)):
+            yield way(model, part, self.heads), part
 
-    def _check(self, model: Any, *batch: Any) -> bool:
-        """Whether packing gives the logits of padded rows: an architecture with state, say, carries it from row to row."""
+    def _way(self, model: Any, batch: Batch) -> Logits:
+        """The quickest way to the logits that this model understands."""
+        if model is not self.model:
+            return padded_logits  # wrapped for several devices: one forward pass of the wrapper in each process
+        window = sliding_window(model)
+        longest = int(batch["lengths"].max()) + max(map(len, self.heads))
+        if window is not None and longest > window:
+            return padded_logits  # a mask of our own would undo the window
+        trunk = self.trunk if int(batch["numbers"].min()) >= 0 else None
+        if trunk is not None and self._agrees("cached lower layers", model, batch, lambda _m, b, h: trunk.logits(b, h)):
+            return lambda _model, part, heads: trunk.logits(part, heads)
+        return packed_logits if self._agrees("packed sequences", model, batch, packed_logits) else padded_logits
+
+    def _agrees(self, name: str, model: Any, batch: Batch, way: Logits) -> bool:
+        """Whether a way gives the logits of padded rows; an architecture with state, say, carries it from row to row."""
+        if name in self._ways:
+            return self._ways[name]
+        few = {key: values[:2] for key, values in batch.items()}
         training = model.training
         model.eval()  # dropout would make them differ
         with torch.no_grad():
-            right = padded_logits(model, *batch).float()
+            right = padded_logits(model, few, self.heads).float()
             try:
-                wrong = (packed_logits(model, *batch).float() - right).norm(dim=-1) / right.norm(dim=-1)
+                wrong = (way(model, few, self.heads).float() - right).norm(dim=-1) / right.norm(dim=-1)
             except FAILURES as error:
                 reason, difference = f"{type(error).__name__}: {error}", float("inf")
             else:
                 difference = float(wrong.max())
-                reason = f"packed logits differ by {difference:.3g} of their norm"
+                reason = f"logits differ by {difference:.3g} of their norm"
         model.train(training)
-        if difference <= max(1e-3, 8 * torch.finfo(model.dtype).eps):
-            return True
-        name = type(model.get_base_model()).__name__
-        warnings.warn(f"{name} is trained on padded batches ({reason})", RuntimeWarning, stacklevel=2)
-        return False
+        self._ways[name] = difference <= max(1e-3, 8 * torch.finfo(model.dtype).eps)
+        if not self._ways[name]:
+            kind = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
+            warnings.warn(f"{kind} is trained without {name} ({reason})", RuntimeWarning, stacklevel=2)
+        return self._ways[name]
+
+    @torch.no_grad()
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Mean loss, and AUROC of the verdicts' log-odds, on the validation examples."""
+        self.model.eval()
+        labels, losses, odds = list[bool](), list[float](), list[float]()
+        for start in range(0, len(self.validation), VALIDATED):
+            batch = self._prepare_inputs(collate(self.validation[start : start + VALIDATED]))
+            for logits, part in self._logits(self.model, batch):
+                values, targets = logits.float(), part["targets"][:, 0]
+                losses += functional.cross_entropy(values, targets, reduction="none").tolist()
+                for row, head in zip(values, part["heads"].tolist(), strict=True):
+                    odds.append(float(row[self.verdicts[head].flagged] - row[self.verdicts[head].cleared]))
+                words = zip(targets.tolist(), part["heads"].tolist(), strict=True)
+                labels += [token == self.verdicts[head].flagged for token, head in words]
+        self.model.train()
+        known = len(set(labels)) == 2 and bool(np.isfinite(odds).all())
+        metrics = {
+            f"{metric_key_prefix}_loss": float(np.mean(losses)),
+            f"{metric_key_prefix}_auroc": float(roc_auc_score(labels, odds)) if known else float("nan"),
+        }
+        self.log(metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
 
-def packs(lengths: torch.Tensor, room: int) -> Iterator[slice]:
-    """Consecutive rows of together at most `room` tokens; a longer row is a pack of its own."""
-    start, used = 0, 0
-    for row, length in enumerate(lengths.tolist()):
-        if row > start and used + length > room:
-            yield slice(start, row)
-            start, used = row, 0
-        used += length
-    yield slice(start, len(lengths))
-
-
-def packed_logits(
-    model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor, reads: torch.Tensor
-) -> torch.Tensor:
-    """(m, vocabulary) logits at m verdicts, from one sequence: the head once, then every row, which sees the head and itself.
-
-    No token is padding, none is computed twice, and the head's gradient is that of all rows.
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Moves a progress bar, keeps the figures, and stops a training whose loss diverges.
 
     Args:
-        model: of transformers.
-        head: token ids that every row begins with.
-        suffixes: (b, t) further token ids, padded on the right.
-        lengths: (b,) of the suffixes.
-        reads: (b, k) places of a suffix that stand before a verdict, −1 where there are fewer than k.
+        step: called with the number of optimiser steps done.
+        say: called with the latest figures.
+
+    Attributes:
+        history: loss and validation figures by step.
+        diverged: why training was stopped, or None.
     """
-    device, count = suffixes.device, len(head)
-    starts = lengths.cumsum(0) - lengths
-    own = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
-    row = torch.cat([torch.full((count,), -1, device=device), own])  # -1: the head, which every row sees
-    within = torch.arange(len(own), device=device) - starts[own]
-    ids = torch.cat([torch.tensor(list(head), device=device, dtype=torch.long), suffixes[own, within]])
-    positions = torch.cat([torch.arange(count, device=device), count + within])
-    order = torch.arange(len(ids), device=device)
-    allowed = ((row[:, None] == row) | (row == -1)) & (order[:, None] >= order)
-    mask = torch.zeros(allowed.shape, dtype=model.dtype, device=device)
-    mask = mask.masked_fill(~allowed, torch.finfo(model.dtype).min)[None, None]
-    verdicts = (count + starts[:, None] + reads)[reads >= 0]
-    output = model(
-        input_ids=ids[None], attention_mask=mask, position_ids=positions[None], logits_to_keep=verdicts, use_cache=False
-    )
-    return torch.as_tensor(output.logits[0])
 
-
-def padded_logits(
-    model: Any, head: Sequence[int], suffixes: torch.Tensor, lengths: torch.Tensor, reads: torch.Tensor
-) -> torch.Tensor:
-    """As `packed_logits`, from rows padded on the left."""
-    width = int(lengths.max()) + len(head)
-    ids = torch.zeros((len(suffixes), width), dtype=torch.long, device=suffixes.device)
-    mask = torch.zeros_like(ids)
-    for row, length in enumerate(lengths.tolist()):
-        ids[row, width - length :] = suffixes[row, :length]
-        ids[row, width - length - len(head) : width - length] = torch.tensor(list(head), device=ids.device)
-        mask[row, width - length - len(head) :] = 1
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    there = reads >= 0
-    columns, column = torch.unique((width - lengths[:, None] + reads)[there], return_inverse=True)
-    output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
-    return torch.as_tensor(output.logits[torch.nonzero(there)[:, 0], column])
-
-
-class ProgressCallback(TrainerCallback):  # type: ignore[misc]
-    """Tells a progress bar about optimiser steps."""
-
-    def __init__(self, step: Callable[[int], None]) -> None:
-        self._step, self._done = step, 0
+    def __init__(self, step: Callable[[int], None], say: Callable[[str], None]) -> None:
+        self._step, self._say, self._done = step, say, 0
+        self._shown: dict[str, str] = {}
+        self.history: list[dict[str, float]] = []
+        self.diverged: str | None = None
 
     def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
         self._step(state.global_step - self._done)
         self._done = state.global_step
+
+    def on_log(self, _arguments: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> Any:
+        figures = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        if "loss" not in figures and "eval_loss" not in figures:
+            return control
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self.history.append({"step": float(state.global_step)} | finite)
+        for name, words in (("loss", "loss"), ("eval_loss", "validation loss"), ("eval_auroc", "AUROC")):
+            if name in figures:
+                self._shown[words] = f"{figures[name]:.3f}"
+        self._say(", ".join(f"{words} {value}" for words, value in self._shown.items()))
+        loss = figures.get("loss")
+        first = next((entry["loss"] for entry in self.history if "loss" in entry), math.nan)
+        if loss is not None and not loss <= 2 * first + 1:
+            self.diverged = f"the loss went from {first:.3g} to {loss:.3g} at step {state.global_step}"
+            control.should_training_stop, control.should_save = True, False
+        return control

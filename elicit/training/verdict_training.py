@@ -1,25 +1,43 @@
-"""Single-token classification training: LoRA on a causal language model, with the loss on the verdict token alone.
+"""Single-token classification training, and instruction following before, after or beside it.
 
 The optimiser, schedule, checkpoints, trackers and distribution are those of transformers' `Trainer`; the adapter is a standard
-PEFT adapter. What is ours is the loss: cross-entropy over the whole vocabulary at the one position where the verdict stands.
+PEFT adapter. What is ours is the loss: cross-entropy over the whole vocabulary at the one position where a verdict stands, and, in
+instruction examples, at every token of the response, which together count as one verdict does.
 On one device a batch is one sequence without padding, in which the prompt's common beginning stands once, with its gradient.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from filelock import FileLock
+from safetensors import SafetensorError
 
 from elicit.domains import Domain
+from elicit.domains.domain import normalise
+from elicit.errors import DomainError, ModelError, RunError
+from elicit.files import write_json
+from elicit.language_models.local import LocalModel
+from elicit.language_models.prompts import Verdict
+from elicit.language_models.weights import sort_adapter_config
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.progress import progress
-from elicit.training.examples import collate, examples_of
+from elicit.training.examples import Example, Heads, Loss, collate, instruction_examples, mixture, verdict_examples
+from elicit.training.instructions import OWN, load_instructions
+
+Schedule = Literal["classification", "mixed", "classification-then-instruction", "instruction-then-classification"]
+VALIDATION = 200  # texts of each source's calibration split that validation looks at
+HISTORY = "training_history.json"  # the last file of a training: with it the folder is complete
+CHECKS = 5  # checkpoints, and validations, of one stage
 
 
 @dataclass(frozen=True)
@@ -28,12 +46,24 @@ class TrainingConfig:
 
     Attributes:
         texts: at most this many texts of each domain, half of them flagged as far as there are enough.
-        epochs: passes over the texts.
-        batch_size: texts per optimiser step and device.
-        learning_rate: peak rate; it warms up over 6 % of the steps and falls linearly to 0.
+        epochs: passes over the examples.
+        batch_size: examples per optimiser step and device.
+        learning_rate: peak rate; it warms up over 6 % of the steps and falls to 0 along a cosine.
         rank: rank of the LoRA matrices on all linear layers; their scale alpha is twice the rank.
         text_tokens: longer texts lose their middle in training.
         shots: share of the texts that are learnt from in few-shot sequences too, besides each on its own.
+        schedule: verdicts alone, mixed with instructions, or one after the other in stages of their own.
+        instructions: where instructions come from; see `load_instructions`.
+        instruction_share: share of the examples that are instructions, where the schedule has any.
+        loss: "example" lets an instruction count as much as one verdict; "token" lets each token of its response do so.
+        temperature: of the mixture of domains; see `mixture`.
+        wordings: ask in other wordings, half of them inverted together with the verdict.
+        first_layer: layers below this one stay as they are, and what they make of an example is computed once.
+        full: train all weights (of the layers that learn) instead of a LoRA adapter.
+        accumulation: batches per optimiser step.
+        gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
+        length_grouping: batches of examples of like length, which saves padding where several devices work together.
+        patience: stop after so many validations without a better AUROC, and keep the best; 0 trains to the end.
     """
 
     texts: int = 800
@@ -43,6 +73,35 @@ class TrainingConfig:
     rank: int = 16
     text_tokens: int = 512
     shots: float = 0.0
+    schedule: Schedule = "classification"
+    instructions: str = OWN
+    instruction_share: float = 0.25
+    loss: Loss = "example"
+    temperature: float = 1.0
+    wordings: bool = False
+    first_layer: int = 0
+    full: bool = False
+    accumulation: int = 1
+    gradient_checkpointing: bool = False
+    length_grouping: bool = False
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training left behind.
+
+    Attributes:
+        monitor: the trained monitor.
+        examples: how many of each kind were learnt from, by domain name or "instructions".
+        history: by stage, loss and validation figures by step.
+        notes: what to know, such as a stop before the end.
+    """
+
+    monitor: VerdictMonitor
+    examples: dict[str, int] = field(default_factory=dict)
+    history: list[list[dict[str, float]]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
 
 def train_monitor(
@@ -54,82 +113,314 @@ def train_monitor(
     report_to: str = "none",
     weights: Mapping[str, float] | None = None,
 ) -> VerdictMonitor:
-    """Train a LoRA adapter on labelled domains and give back the monitor that uses it.
+    """As `train`, without validation: the trained monitor alone."""
+    return train(base, domains, folder, config, seed, report_to=report_to, weights=weights).monitor
+
+
+def train(
+    base: VerdictMonitor,
+    domains: Sequence[Domain],
+    folder: Path,
+    config: TrainingConfig | None = None,
+    seed: int = 0,
+    validation: Sequence[Domain] = (),
+    report_to: str = "none",
+    weights: Mapping[str, float] | None = None,
+) -> Training:
+    """Train a LoRA adapter, or all weights, on labelled domains.
 
     An interrupted training continues from its last checkpoint in `folder` when it is started again.
 
     Args:
         base: the monitor to start from; training continues a copy of its adapter if it has one.
         domains: labelled domains, each with its own question.
-        folder: where the adapter goes, as PEFT writes it.
+        folder: where the adapter goes, as PEFT writes it, or the model, as transformers writes it.
         config: sizes and rates.
-        seed: of the adapter's first weights and the order of the texts.
-        report_to: a tracker that transformers knows ("wandb", "tensorboard", …), or "none".
+        seed: of the adapter's first weights, of wordings and of the order of the examples.
+        validation: labelled texts of the sources (never of a target), on which loss and AUROC are measured on the way.
+        report_to: a tracker that transformers knows ("wandb", "tensorboard", "mlflow", "trackio", …), or "none".
         weights: by text id, how much a text counts in the loss; 1 for those not named.
 
     Raises:
-        DomainError: a domain lacks labels or a class, or all its texts are empty.
+        DomainError: a domain lacks labels or a class, all its texts are empty, or two domains contradict each other.
+        ModelError: the model cannot be trained, or the loss diverged before there was anything to keep.
+        RunError: a checkpoint could not be written.
     """
-    # Imported here: transformers' trainer takes seconds to import, and listing methods does not need it.
-    from datasets import Dataset
-    from peft.helpers import disable_input_dtype_casting
-    from transformers import PrinterCallback, TrainingArguments
-
-    from elicit.training.trainer import ProgressCallback, VerdictTrainer
-
     config = config or TrainingConfig()
-    model = base.model
-    examples = [
+    if config.patience and not validation:
+        raise DomainError("stopping early needs validation texts of the sources; give some, or set patience to 0")
+    chosen = mixture(domains, config.texts, config.temperature)
+    check_contradictions(domains)
+    model = _trainable_copy(base.model) if config.full else base.model
+    heads = Heads()
+    verdicts = [
         example
-        for i, domain in enumerate(domains)
-        for example in examples_of(model, domain, i, config.texts, config.text_tokens, config.shots, weights, seed)
+        for domain in chosen
+        for example in verdict_examples(
+            model, domain, heads, config.text_tokens, config.wordings, config.shots, weights, seed
+        )
     ]
-    prompts = [model.prompt(domain.question) for domain in domains]
-    # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
-    half = model.transformers_model.dtype == torch.bfloat16
-    with (
-        model.trainable_adapter(config.rank, seed) as peft_model,
-        disable_input_dtype_casting(peft_model, active=half),
-        _attention_with_a_quick_gradient(model.transformers_model),
-    ):
-        checkpoints = folder / "checkpoints"
-        steps = max(1, round(len(examples) * config.epochs / config.batch_size))
+    looked_at = [
+        example
+        for domain in validation
+        for example in verdict_examples(
+            model, domain.require_labels().balanced_sample(VALIDATION), heads, config.text_tokens
+        )
+    ]
+    instructions = _instructions(model, config, len(verdicts), heads, seed)
+    counts = {domain.name: len(domain) for domain in chosen}
+    if instructions:
+        counts["instructions"] = len(instructions)
+    words = {
+        heads.number(prompt.head): prompt.verdict
+        for prompt in (model.prompt(domain.question) for domain in [*domains, *validation])
+    }
+    named = ", ".join(domain.name for domain in domains)
+    classification, following = (named, verdicts), ("instructions", instructions)
+    stages = {
+        "classification": [classification],
+        "mixed": [(f"{named}, instructions", [*verdicts, *instructions])],
+        "classification-then-instruction": [classification, following],
+        "instruction-then-classification": [following, classification],
+    }[config.schedule]
+    history, notes, current = [], list[str](), model
+    for number, (name, examples) in enumerate(stages, start=1):
+        place = folder if number == len(stages) else folder / "stages" / str(number)
+        stage = _Stage(current, examples, heads, words, looked_at, config, seed, report_to, place, name)
+        history.append(stage.run())
+        notes += stage.notes
+        current = model if config.full else model.with_adapter(place)
+    shutil.rmtree(folder / "stages", ignore_errors=True)
+    if config.full:
+        current = LocalModel.load(str(folder), str(model.transformers_model.dtype).removeprefix("torch."))
+    return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes))
+
+
+def check_contradictions(domains: Sequence[Domain]) -> None:
+    """Refuse sources that answer one question about one text in two ways.
+
+    Raises:
+        DomainError: two domains do; the message shows the pair.
+    """
+    seen: dict[tuple[str, str], tuple[str, str, int | None]] = {}
+    for domain in domains:
+        for name, text, label in zip(domain.ids, domain.texts, domain.labels, strict=True):
+            key = (normalise(domain.question.text), normalise(text))
+            other = seen.setdefault(key, (domain.name, name, label))
+            if other[2] != label and text.strip():
+                shown = "a masked text" if domain.sensitive else repr(text[:80])
+                raise DomainError(
+                    f"{other[0]} (id {other[1]!r}, label {other[2]}) and {domain.name} (id {name!r}, label {label}) answer the "
+                    f"same question about {shown} in opposite ways; correct one of the labels or leave a source out"
+                )
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a training that writes to this folder came to its end."""
+    return (folder / HISTORY).is_file()
+
+
+class _Stage:
+    """One call of the `Trainer`: examples, and a folder for what comes out."""
+
+    def __init__(
+        self,
+        model: LocalModel,
+        examples: Sequence[Example],
+        heads: Heads,
+        verdicts: Mapping[int, Verdict],
+        validation: Sequence[Example],
+        config: TrainingConfig,
+        seed: int,
+        report_to: str,
+        folder: Path,
+        name: str,
+    ) -> None:
+        self.name = name
+        self.model, self.heads, self.verdicts, self.validation = model, heads, verdicts, validation
+        self.examples = [Example(**{**example, "number": number}) for number, example in enumerate(examples)]
+        self.config, self.seed, self.report_to, self.folder = config, seed, report_to, folder
+        self.notes: list[str] = []
+
+    def run(self) -> list[dict[str, float]]:
+        """Train, unless that was done already; loss and validation figures by step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Several processes of one launch train together; of several launches one trains, and the others find it done.
+        alone = "WORLD_SIZE" not in os.environ
+        with FileLock(self.folder / ".lock") if alone else nullcontext():
+            if is_trained(self.folder):
+                held = json.loads((self.folder / HISTORY).read_text(encoding="utf-8"))
+                if held["asked"] != self._asked():
+                    raise RunError(f"{self.folder} holds another training; choose another folder")
+                return list(held["history"])
+            try:
+                return self._train()
+            except (OSError, SafetensorError) as error:
+                raise RunError(
+                    f"cannot write to {self.folder}: {error}; make room, or choose another folder, and run the same command "
+                    "again: it continues from the last whole checkpoint"
+                ) from error
+
+    def _asked(self) -> str:
+        """Hash of all that decides what comes out."""
+        seen = [
+            self.model.fingerprint(),
+            self.examples,
+            list(self.heads),
+            list(self.validation),
+            vars(self.config),
+            self.seed,
+        ]
+        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
+
+    def _train(self) -> list[dict[str, float]]:
+        from peft.helpers import disable_input_dtype_casting
+
+        config, checkpoints, asked = self.config, self.folder / "checkpoints", self._asked()
+        # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
+        half = self.model.transformers_model.dtype == torch.bfloat16
+        together = config.batch_size * config.accumulation * int(os.environ.get("WORLD_SIZE", "1"))
+        steps = max(1, round(len(self.examples) * config.epochs / together))
+        with (
+            _learning(self.model, config, self.seed) as learner,
+            disable_input_dtype_casting(learner, active=half),
+            _attention_with_a_quick_gradient(self.model.transformers_model),
+            progress(steps, f"training {self.name}", "step") as step,
+        ):
+            trainer, watch = self._trainer(learner, steps, step)
+            if trainer.is_world_process_zero():
+                mark = checkpoints / "asked"
+                if not mark.is_file() or mark.read_text(encoding="utf-8") != asked:
+                    shutil.rmtree(checkpoints, ignore_errors=True)  # of another training
+                    checkpoints.mkdir()
+                    mark.write_text(asked, encoding="utf-8")
+            trainer.accelerator.wait_for_everyone()
+            trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+            if trainer.is_world_process_zero():
+                self._keep(learner, watch.diverged, checkpoints)
+                write_json(self.folder / HISTORY, {"asked": asked, "history": watch.history})
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            trainer.accelerator.wait_for_everyone()
+        if self.config.patience and not watch.diverged and trainer.state.global_step < trainer.state.max_steps:
+            self.notes.append(f"stopped early, after {trainer.state.global_step} of {trainer.state.max_steps} steps")
+        return list(watch.history)
+
+    def _trainer(self, learner: Any, steps: int, step: Any) -> tuple[Any, Any]:
+        # Imported here: transformers' trainer takes seconds to import, and listing methods does not need it.
+        from datasets import Dataset
+        from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
+
+        from elicit.training.trainer import VerdictTrainer, Watch
+
+        config, validated = self.config, bool(self.validation)
+        device = self.model.transformers_model.device.type
+        every = max(1, steps // CHECKS)
         arguments = TrainingArguments(
-            output_dir=str(checkpoints),
+            output_dir=str(self.folder / "checkpoints"),
             per_device_train_batch_size=config.batch_size,
+            gradient_accumulation_steps=config.accumulation,
             num_train_epochs=config.epochs,
             learning_rate=config.learning_rate,
-            lr_scheduler_type="linear",
+            lr_scheduler_type="cosine",
             warmup_steps=max(1, round(0.06 * steps)),
             weight_decay=0.0,
             max_grad_norm=1.0,
-            logging_steps=10,
+            logging_steps=min(10, every),
+            logging_nan_inf_filter=False,
             save_strategy="steps",
-            save_steps=max(10, steps // 5),
+            save_steps=every,
             save_total_limit=1,
-            seed=seed,
-            report_to=report_to,
+            eval_strategy="steps" if validated else "no",
+            eval_steps=every,
+            load_best_model_at_end=bool(config.patience),
+            metric_for_best_model="eval_auroc" if validated else None,
+            greater_is_better=True if validated else None,
+            train_sampling_strategy="group_by_length" if config.length_grouping else "random",
+            length_column_name="length",
+            seed=self.seed,
+            report_to=self.report_to,
             remove_unused_columns=False,
-            dataloader_pin_memory=model.transformers_model.device.type == "cuda",
+            dataloader_pin_memory=device == "cuda",
+            ddp_broadcast_buffers=False,  # nothing in a frozen model's buffers changes
             disable_tqdm=True,
-            use_cpu=model.transformers_model.device.type == "cpu",
-            bf16=half,
+            use_cpu=device == "cpu",
+            bf16=self.model.transformers_model.dtype == torch.bfloat16,
+            **({"gradient_checkpointing": True} if config.gradient_checkpointing else {}),
         )
-        with progress(steps, "training " + ", ".join(domain.name for domain in domains), "step") as step:
-            trainer = VerdictTrainer(
-                model=peft_model,
-                args=arguments,
-                train_dataset=Dataset.from_list(examples),
-                data_collator=collate,
-                callbacks=[ProgressCallback(step)],
-                heads=[prompt.head for prompt in prompts],
-            )
-            trainer.remove_callback(PrinterCallback)
-            trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
-        if trainer.is_world_process_zero():
-            peft_model.save_pretrained(str(folder), selected_adapters=["default"])
-            shutil.rmtree(checkpoints, ignore_errors=True)
-    return VerdictMonitor(model.with_adapter(folder), base.question)
+        arguments._n_gpu = min(
+            1, arguments.n_gpu
+        )  # several devices work in several processes, never through DataParallel
+        watch = Watch(step, step.say)
+        patience = [EarlyStoppingCallback(config.patience)] if config.patience else []
+        trainer = VerdictTrainer(
+            model=learner,
+            args=arguments,
+            train_dataset=Dataset.from_list([{**e, "length": len(e["suffix"])} for e in self.examples]),
+            eval_dataset=Dataset.from_list(list(self.validation)) if validated else None,
+            data_collator=collate,
+            callbacks=[watch, *patience],
+            heads=self.heads,
+            validation=self.validation,
+            verdicts=self.verdicts,
+            first_layer=config.first_layer,
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer, watch
+
+    def _keep(self, learner: Any, diverged: str | None, checkpoints: Path) -> None:
+        """Write what was learnt to the folder: the last weights, or those of the last good checkpoint."""
+        if diverged is None:
+            named = {} if self.config.full else {"selected_adapters": ["default"]}
+            learner.save_pretrained(str(self.folder), **named)
+        else:
+            last = _last_checkpoint(checkpoints)
+            if last is None:
+                raise ModelError(f"training diverged before its first checkpoint: {diverged}; lower the learning rate")
+            for file in Path(last).glob("*adapter_*" if not self.config.full else "*model*"):
+                shutil.copy2(file, self.folder / file.name)
+            shutil.copy2(Path(last) / ("config.json" if self.config.full else "adapter_config.json"), self.folder)
+            step = Path(last).name.removeprefix("checkpoint-")
+            self.notes.append(f"training diverged and was stopped: {diverged}; kept is what it was at step {step}")
+        if not self.config.full:
+            sort_adapter_config(self.folder)
+        else:
+            self.model.tokenizer.save_pretrained(str(self.folder))
+
+
+def _instructions(model: LocalModel, config: TrainingConfig, verdicts: int, heads: Heads, seed: int) -> list[Example]:
+    """As many instructions as make up their share of the examples; few different ones come up more than once."""
+    if config.schedule == "classification":
+        return []
+    count = max(1, round(verdicts * config.instruction_share / (1 - config.instruction_share)))
+    pairs = load_instructions(config.instructions, seed, count)
+    examples = instruction_examples(model, pairs, heads, config.loss)
+    return [examples[i % len(examples)] for i in range(count)]
+
+
+@contextmanager
+def _learning(model: LocalModel, config: TrainingConfig, seed: int) -> Iterator[Any]:
+    """The model in training mode: with a new adapter, or with all weights of the layers that learn."""
+    if not config.full:
+        with model.trainable_adapter(config.rank, seed, config.first_layer) as learner:
+            yield learner
+        return
+    learner = model.transformers_model
+    torch.manual_seed(seed)
+    learner.requires_grad_(not config.first_layer)
+    for layer in list(model.engine.layers)[config.first_layer :]:
+        layer.requires_grad_(True)
+    learner.train()
+    try:
+        yield learner
+    finally:
+        learner.eval().requires_grad_(False)
+
+
+def _trainable_copy(model: LocalModel) -> LocalModel:
+    """The same model with weights of its own: training all of them must leave those of other monitors as they are."""
+    if model.adapter is not None:
+        raise ModelError("training all weights starts from a model, not from an adapter; name the model itself")
+    return LocalModel.load(model.name, str(model.transformers_model.dtype).removeprefix("torch."))
 
 
 @contextmanager
@@ -147,6 +438,12 @@ def _attention_with_a_quick_gradient(model: Any) -> Iterator[None]:
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    """The newest whole checkpoint. Its state is the last thing to be written; one without it was interrupted, and goes."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        return str(path)
+    return None

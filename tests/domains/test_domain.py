@@ -244,7 +244,7 @@ class TestRequireLabels:
     def test_missing_label_names_the_row(self):
         rows = rows_of(12)
         rows[6] = dataclasses.replace(rows[6], label=None)
-        with pytest.raises(DomainError, match=r"^toy: row 6 \(id 'id6'\) has no label.*label it 0 or 1"):
+        with pytest.raises(DomainError, match=r"^toy: the row with id 'id6' has no label.*label it 0 or 1"):
             make_domain("toy", QUESTION, rows).require_labels()
 
     @pytest.mark.parametrize(("label", "word"), [(1, "Yes"), (0, "No")])
@@ -263,7 +263,7 @@ class TestRequireLabels:
         domain = make_domain("toy", QUESTION, relabelled(rows_of(12), "removed"))
         assert not domain.labelled
         assert np.isnan(domain.label_array()).all()
-        with pytest.raises(DomainError, match="row 0"):
+        with pytest.raises(DomainError, match="'id0' has no label"):
             domain.require_labels()
 
 

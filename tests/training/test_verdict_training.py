@@ -1,8 +1,12 @@
 """Training on the verdict token: the loss against the plain way, resuming, and what training must leave alone."""
 
 import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
 import warnings
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +21,14 @@ from torch.nn import functional
 
 import elicit.training.trainer as trainer_module
 from elicit.domains import Domain, Question, Row, make_domain
-from elicit.errors import DomainError, ModelError
+from elicit.errors import DomainError, ModelError, RunError
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor
-from elicit.training import TrainingConfig, train_monitor
-from elicit.training.examples import collate, examples_of
-from elicit.training.trainer import packed_logits, packs, padded_logits
+from elicit.training import TrainingConfig, is_trained, train, train_monitor
+from elicit.training.examples import Heads, collate, instruction_examples, mixture, prove, verdict_examples
+from elicit.training.instructions import own_instructions
+from elicit.training.packing import packed_logits, packs, padded_logits
+from elicit.training.trunk import Trunk
 
 CONFIG = TrainingConfig(texts=48, epochs=2.0, batch_size=8, learning_rate=1e-2, rank=4)
 
@@ -33,43 +39,74 @@ def domain(name: str, count: int = 64, question: str = "Is it good?") -> Domain:
     return make_domain(name, Question(question), rows)
 
 
+def examples_of(model, source: Domain, texts: int, heads: Heads | None = None, **options):
+    chosen = mixture([source], texts, 1.0)[0]
+    return verdict_examples(model, chosen, Heads() if heads is None else heads, 512, **options)
+
+
 @pytest.fixture
 def base(make_model, make_tokenizer) -> VerdictMonitor:
     return VerdictMonitor(LocalModel.from_transformers(make_model("llama"), make_tokenizer()))
 
 
-def test_both_ways_to_the_verdicts_logits_equal_the_plain_forward_pass(base) -> None:
-    source = domain("film")
-    examples = examples_of(base.model, source, 0, 8, 512, shots=1.0)
+def numbered(examples):
+    return [{**example, "number": i} for i, example in enumerate(examples)]
+
+
+@pytest.mark.parametrize("first_layer", [0, 1, 2])
+def test_all_ways_to_the_logits_equal_the_plain_forward_pass(base, first_layer: int) -> None:
+    """Verdicts alone, in few-shot sequences, in other wordings, and responses to instructions, all in one batch."""
+    source, heads = domain("film"), Heads()
+    examples = examples_of(base.model, source, 8, heads, shots=1.0)
     assert [len(example["reads"]) for example in examples] == [1] * 8 + [8]
-    batch, head = collate(examples), base.model.prompt(source.question).head
+    examples += examples_of(base.model, source, 8, heads, wordings=True)
+    examples += instruction_examples(base.model, own_instructions(3), heads)
+    assert len(heads) > 3
+    batch = collate(numbered(examples))
     there = batch["reads"] >= 0
-    with base.model.trainable_adapter(4, seed=0) as peft_model:
+    with base.model.trainable_adapter(4, seed=0, first_layer=first_layer) as peft_model:
+        names = [name for name, parameter in peft_model.named_parameters() if parameter.requires_grad]
+        assert {int(name.split("layers.")[1].split(".")[0]) for name in names} == set(range(first_layer, 3))
         for name, parameter in peft_model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
-        gradients = []
-        for way in (packed_logits, padded_logits):
-            logits = way(peft_model, head, batch["suffixes"], batch["lengths"], batch["reads"])
-            plain = [
-                peft_model(input_ids=torch.tensor([[*head, *example["suffix"]]])).logits[0, len(head) + read]
+        plain = torch.stack(
+            [
+                peft_model(input_ids=torch.tensor([[*heads[example["head"]], *example["suffix"]]])).logits[
+                    0, len(heads[example["head"]]) + read
+                ]
                 for example in examples
                 for read in example["reads"]
             ]
-            torch.testing.assert_close(logits, torch.stack(plain), atol=1e-4, rtol=1e-4)
+        )
+        ways = [packed_logits, padded_logits]
+        if first_layer:
+            trunk = Trunk(peft_model, first_layer)
+            ways += [lambda _model, batch, heads: trunk.logits(batch, heads)] * 2  # the second time from what is kept
+        gradients = []
+        for way in ways:
+            logits = way(peft_model, batch, heads)
+            torch.testing.assert_close(logits, plain, atol=1e-4, rtol=1e-4)
             peft_model.zero_grad()
-            functional.cross_entropy(logits, batch["verdicts"][there]).backward()
+            functional.cross_entropy(logits, batch["targets"][there]).backward()
             gradients.append([p.grad.clone() for p in peft_model.parameters() if p.requires_grad])
-    for packed, padded in zip(*gradients, strict=True):
-        torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-3)
+    for other in gradients[1:]:
+        for packed, found in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(packed, found, atol=1e-5, rtol=1e-3)
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 100))
-def test_packs_hold_every_row_once_in_order_and_keep_within_their_room(lengths: list[int], room: int) -> None:
-    parts = [lengths[part] for part in packs(torch.tensor(lengths), room)]
-    assert [length for part in parts for length in part] == lengths
-    assert all(len(part) == 1 or sum(part) <= room for part in parts)
-    assert all(sum(part) + after[0] > room for part, after in pairwise(parts))
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 2)), min_size=1, max_size=30), st.integers(1, 100))
+def test_packs_hold_every_row_once_and_keep_within_their_room(rows: list[tuple[int, int]], room: int) -> None:
+    heads = [[0] * 7, [0] * 20, []]
+    lengths, numbers = (torch.tensor(column) for column in zip(*rows, strict=True))
+    batch = {"lengths": lengths, "heads": numbers, "numbers": torch.arange(len(rows))}
+    parts = list(packs(batch, heads, room))
+    assert sorted(torch.cat([part["numbers"] for part in parts]).tolist()) == list(range(len(rows)))
+    for part in parts:
+        shared = sum(len(heads[number]) for number in set(part["heads"].tolist()))
+        assert len(part["lengths"]) == 1 or int(part["lengths"].sum()) + shared <= room
+        for name in batch:
+            assert torch.equal(part[name], batch[name][part["numbers"]])
 
 
 @pytest.mark.parametrize("architecture", ["gemma3", "mistral-window", "cohere", "gpt2", "gpt-neox", "opt", "bloom"])
@@ -92,7 +129,7 @@ def test_every_architecture_learns_in_packs_or_falls_back_to_padding(
                     model(input_ids=torch.tensor([[*self.heads[0], *row[:length].tolist()]])).logits[0, -1]
                     for row, length in rows
                 ]
-            seen.append((float(loss), float(functional.cross_entropy(torch.stack(logits), inputs["verdicts"][:, 0]))))
+            seen.append((float(loss), float(functional.cross_entropy(torch.stack(logits), inputs["targets"][:, 0]))))
             model.train()
         return original(self, model, inputs, *arguments, **named)
 
@@ -101,38 +138,41 @@ def test_every_architecture_learns_in_packs_or_falls_back_to_padding(
         warnings.simplefilter("always")
         train_monitor(base, [source], tmp_path / "adapter", dataclasses.replace(CONFIG, texts=16, epochs=1.0))
     assert seen[0][0] == pytest.approx(seen[0][1], abs=1e-3)
-    padded = any("padded batches" in str(warning.message) for warning in told)
+    padded = any("without packed sequences" in str(warning.message) for warning in told)
     assert padded == (architecture == "bloom")  # its positions are distances in the sequence as it stands
 
 
 def test_few_shot_sequences_ask_for_each_label_after_the_texts_before_it_and_hold_no_text_twice(base) -> None:
     source = domain("film", 43)  # 43 = 5 sequences of 8, and one of 3
-    examples = examples_of(base.model, source, 0, 43, 512, shots=1.0, weights={"7": 0.25})
+    examples = examples_of(base.model, source, 43, shots=1.0, weights={"7": 0.25})
     alone, together = examples[:43], examples[43:]
     assert sorted(len(example["reads"]) for example in together) == [3, 8, 8, 8, 8, 8]
     prompt = base.model.prompt(source.question)
     for example in together:
         ids = [*example["suffix"], 0]
-        for read, verdict in zip(example["reads"], example["verdicts"], strict=True):
+        for read, verdict in zip(example["reads"], example["targets"], strict=True):
             assert ids[read - len(prompt.tail) + 1 : read + 1] == prompt.tail
             if read + 1 < len(example["suffix"]):
                 assert ids[read + 1] == verdict
     # Every text with its own verdict, once: what stands in front of a verdict is the suffix of that text alone.
-    by_suffix = {tuple(example["suffix"]): example["verdicts"][0] for example in alone}
+    by_suffix = {tuple(example["suffix"]): example["targets"][0] for example in alone}
     found = []
     for example in together:
         start = 0
-        for read, verdict in zip(example["reads"], example["verdicts"], strict=True):
+        for read, verdict in zip(example["reads"], example["targets"], strict=True):
             own = tuple(example["suffix"][start : read + 1])
             assert by_suffix[own] == verdict
             found.append(own)
             start = read + 2 + len(prompt.between)
     assert sorted(found) == sorted(by_suffix)
+    # Both classes count equally: 22 flagged texts and 21 cleared ones; text 7 is a cleared one.
+    flagged, cleared = 43 / 44, 43 / 42
     for part in (alone, together):
-        assert sorted(weight for example in part for weight in example["weights"]) == [0.25] + [1.0] * 42
-    half = examples_of(base.model, source, 0, 43, 512, shots=0.5)
+        weights = sorted(weight for example in part for weight in example["weights"])
+        assert weights == pytest.approx([cleared / 4] + [flagged] * 22 + [cleared] * 20)
+    half = examples_of(base.model, source, 43, shots=0.5)
     assert sum(len(example["reads"]) for example in half[43:]) in (21, 22)
-    assert examples_of(base.model, source, 0, 43, 512) == examples_of(base.model, source, 0, 43, 512, shots=0.0) != half
+    assert examples_of(base.model, source, 43) == examples_of(base.model, source, 43, shots=0.0) != half
 
 
 def test_training_on_few_shot_sequences_lowers_the_loss_in_them(base, tmp_path: Path) -> None:
@@ -172,7 +212,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 ) -> None:
     sources = [domain("film"), domain("book", question="Is the book good?")]
     train_monitor(base, sources, tmp_path / "whole", CONFIG)
-    original = trainer_module.ProgressCallback.on_step_end
+    original = trainer_module.Watch.on_step_end
 
     def dies(self, arguments, state, control, **more):
         original(self, arguments, state, control, **more)
@@ -181,7 +221,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 
     other = VerdictMonitor(LocalModel.from_transformers(make_model("llama"), make_tokenizer()))
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module.ProgressCallback, "on_step_end", dies)
+        patch.setattr(trainer_module.Watch, "on_step_end", dies)
         with pytest.raises(KeyboardInterrupt):
             train_monitor(other, sources, tmp_path / "again", CONFIG)
     assert list((tmp_path / "again" / "checkpoints").glob("checkpoint-*"))
@@ -192,12 +232,277 @@ def test_an_interrupted_training_ends_with_the_same_weights(
         assert torch.equal(weights[0][name], weights[1][name]), name
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import elicit.training.trainer as trainer_module
+from elicit.language_models.local import LocalModel
+from elicit.monitors import VerdictMonitor
+from elicit.training import train_monitor
+from tests.conftest import build_model, build_tokenizer
+from tests.training.test_verdict_training import CONFIG, domain
+
+whole = trainer_module.Watch.on_step_end
+def dies(self, arguments, state, control, **more):
+    whole(self, arguments, state, control, **more)
+    if state.global_step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "die":
+    trainer_module.Watch.on_step_end = dies
+base = VerdictMonitor(LocalModel.from_transformers(build_model("llama"), build_tokenizer()))
+train_monitor(base, [domain("film")], Path(sys.argv[1]), CONFIG)
+"""
+
+
+def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:
+    def run(name: str, how: str) -> int:
+        command = [sys.executable, "-c", KILLED, str(tmp_path / name), how]
+        return subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2]).returncode
+
+    assert run("whole", "live") == 0
+    assert run("again", "die") == -9
+    held = sorted((tmp_path / "again" / "checkpoints").glob("checkpoint-*"))
+    assert held
+    assert not is_trained(tmp_path / "again")
+    # As if it had been killed while the next checkpoint was written: that one is not whole, and is not continued from.
+    shutil.copytree(held[-1], held[-1].with_name("checkpoint-99"))
+    (held[-1].with_name("checkpoint-99") / "trainer_state.json").write_text('{"global_')
+    assert run("again", "live") == 0
+    assert is_trained(tmp_path / "again")
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "again")]
+    assert weights[0] == weights[1]
+
+
+def test_two_processes_have_the_losses_of_one_with_the_same_batch(tmp_path: Path) -> None:
+    code = """
+import json, sys
+from pathlib import Path
+from elicit.language_models.local import LocalModel
+from elicit.monitors import VerdictMonitor
+from elicit.training import TrainingConfig, train
+from tests.conftest import build_model, build_tokenizer
+from tests.training.test_verdict_training import domain
+
+base = VerdictMonitor(LocalModel.from_transformers(build_model("llama"), build_tokenizer()))
+sources = [domain("film", 40), domain("book", 24, "Is the book good?")]
+config = TrainingConfig(texts=40, epochs=1.0, batch_size=int(sys.argv[2]), learning_rate=1e-3, rank=4, schedule="mixed", instruction_share=0.2)
+train(base, sources, Path(sys.argv[1]), config)
+"""
+    (tmp_path / "both.py").write_text(code)
+    histories = []
+    for processes, batch in ((1, 16), (2, 8)):
+        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
+        launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+        folder = tmp_path / str(processes)
+        command = [sys.executable, *launch, str(tmp_path / "both.py"), str(folder), str(batch)]
+        root = Path(__file__).parents[2]
+        environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+        history = json.loads((folder / "training_history.json").read_text())["history"]
+        histories.append([row["loss"] for row in history])
+    assert len(histories[0]) >= 5
+    np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
+
+
 def test_training_a_trained_monitor_continues_its_adapter(base, tmp_path: Path) -> None:
     first = train_monitor(base, [domain("film")], tmp_path / "first", CONFIG)
     barely = TrainingConfig(texts=8, epochs=1.0, batch_size=8, learning_rate=1e-9, rank=4)
     second = train_monitor(first, [domain("book")], tmp_path / "second", barely)
     texts = domain("film").unlabelled()
     np.testing.assert_allclose(second.score(texts).values, first.score(texts).values, atol=1e-3)
+
+
+def test_accumulated_batches_have_the_losses_of_one_large_batch(base, tmp_path: Path) -> None:
+    """Weights differ between batches, with instructions and unequal classes: each step is divided by its own sum."""
+    uneven = domain("film").take([*range(0, 64, 2), 1, 3, 5, 7])
+    losses = []
+    for batch, accumulation in ((12, 1), (4, 3)):
+        config = dataclasses.replace(CONFIG, batch_size=batch, accumulation=accumulation, schedule="mixed", epochs=1.0)
+        history = train(base, [uneven], tmp_path / str(batch), config).history[0]
+        losses.append([row["loss"] for row in history])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["mixed", "classification-then-instruction", "instruction-then-classification"])
+def test_schedules_learn_verdicts_and_responses(base, tmp_path: Path, schedule) -> None:
+    source = domain("film")
+    pairs = [(pair.prompt, pair.response) for pair in own_instructions(12)]
+    config = dataclasses.replace(CONFIG, epochs=4.0, schedule=schedule)
+    found = train(base, [source], tmp_path / "adapter", config)
+    assert found.examples == {"film": 48, "instructions": 16}
+    assert len(found.history) == (1 if schedule == "mixed" else 2)
+    assert not (tmp_path / "adapter" / "stages").exists()
+    before, after = (
+        np.mean([values.mean() for values in monitor.model.response_log_likelihoods(pairs)])
+        for monitor in (base, found.monitor)
+    )
+    assert after > before + 0.2
+    assert roc_auc_score(source.labels, found.monitor.score(source.unlabelled()).values) > 0.9
+
+
+def test_instructions_count_as_one_verdict_or_as_many_as_their_tokens(base) -> None:
+    pairs = own_instructions(5)
+    by_example, by_token = (instruction_examples(base.model, pairs, Heads(), loss) for loss in ("example", "token"))
+    assert [sum(example["weights"]) for example in by_example] == pytest.approx([1.0] * 5)
+    assert [sum(example["weights"]) for example in by_token] == [len(example["reads"]) for example in by_token]
+    for pair, example in zip(pairs, by_example, strict=True):
+        ids = [*example["suffix"], example["targets"][-1]]
+        assert [ids[read + 1] for read in example["reads"]] == example["targets"]
+        assert base.model.tokenizer.decode(example["targets"]) == pair.response + "<|im_end|>"
+
+
+def test_a_row_whose_verdict_is_not_one_token_at_its_end_is_named(base) -> None:
+    source, heads = domain("film"), Heads()
+    good = examples_of(base.model, source, 8, heads)[0]
+    prompt = base.model.prompt(source.question)
+    prove(good, 1, prompt)
+    for change in (
+        {"suffix": good["suffix"][:-1]},  # cut off in front of the verdict
+        {"targets": [0]},  # no verdict word
+        {"targets": [], "reads": [], "weights": []},  # nothing is learnt
+        {"reads": [good["reads"][0] - 1]},  # read too early
+        {"targets": good["targets"] * 2, "reads": good["reads"] * 2, "weights": [1.0, 1.0]},  # learnt twice
+    ):
+        with pytest.raises(DomainError, match="film, row '"):
+            prove({**good, **change}, 1, prompt)
+
+
+def test_other_wordings_are_asked_with_their_own_verdicts(base) -> None:
+    source, heads = domain("film"), Heads()
+    prompt = base.model.prompt(source.question)
+    plain = examples_of(base.model, source, 64)
+    asked = examples_of(base.model, source, 64, heads, wordings=True)
+    turned = [
+        "Would it be wrong" in text or 'Is "No"' in text
+        for text in (base.model.tokenizer.decode(heads[example["head"]]) for example in asked)
+    ]
+    assert sum(turned) == 32
+    words = {prompt.verdict.flagged, prompt.verdict.cleared}
+    for one, other, is_turned in zip(plain, asked, turned, strict=True):
+        assert (one["targets"] != other["targets"]) == is_turned
+        assert words.issuperset(other["targets"])
+
+
+def test_a_high_temperature_makes_the_shares_of_the_sources_alike() -> None:
+    large, small = domain("film", 60), domain("book", 20)
+    assert [len(part) for part in mixture([large, small], 100, 1.0)] == [60, 20]
+    assert [len(part) for part in mixture([large, small], 100, 1e6)] == [40, 40]
+    repeated = mixture([large, small], 100, 1e6)[1]
+    assert sorted(repeated.ids) == sorted([*small.ids, *small.ids])
+    assert [len(part) for part in mixture([large, small], 30, 1.0)] == [30, 20]
+
+
+def test_sources_that_answer_one_question_about_one_text_in_two_ways_are_refused(base, tmp_path: Path) -> None:
+    one = domain("film")
+    other = make_domain("film2", one.question, [Row("x9", "FILM 3 was a dull mess indeed indeed indeed", 1), *(
+        Row(str(i), f"another {i}", i % 2) for i in range(10))])  # fmt: skip
+    with pytest.raises(DomainError, match=r"film \(id '3', label 0\) and film2 \(id 'x9', label 1\)"):
+        train(base, [one, other], tmp_path / "adapter", CONFIG)
+
+
+def test_a_loss_that_diverges_stops_and_keeps_the_last_good_checkpoint(base, tmp_path: Path, monkeypatch) -> None:
+    original = trainer_module.VerdictTrainer.compute_loss
+
+    def explodes(self, *arguments, **named):
+        loss = original(self, *arguments, **named)
+        return loss * float("nan") if self.state.global_step >= 9 else loss
+
+    monkeypatch.setattr(trainer_module.VerdictTrainer, "compute_loss", explodes)
+    found = train(base, [domain("film")], tmp_path / "adapter", CONFIG)
+    assert "training diverged and was stopped" in found.notes[0]
+    assert "kept is what it was at step 8" in found.notes[0]
+    assert np.isfinite(found.monitor.score(domain("film").unlabelled()).values).all()
+
+    monkeypatch.setattr(trainer_module.VerdictTrainer, "compute_loss", lambda *a, **n: original(*a, **n) * float("nan"))
+    with pytest.raises(ModelError, match=r"diverged before its first checkpoint: .*; lower the learning rate"):
+        train(base, [domain("film")], tmp_path / "never", CONFIG)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said_and_the_training_continues_later(
+    base, tmp_path: Path, monkeypatch
+) -> None:
+    train_monitor(base, [domain("film")], tmp_path / "whole", CONFIG)
+    original = trainer_module.VerdictTrainer._save_optimizer_and_scheduler
+
+    def full(self, folder):
+        if self.state.global_step == 4:
+            raise OSError(28, "No space left on device")
+        return original(self, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module.VerdictTrainer, "_save_optimizer_and_scheduler", full)
+        with pytest.raises(RunError, match=r"cannot write to .*No space left.*make room"):
+            train_monitor(base, [domain("film")], tmp_path / "again", CONFIG)
+    train_monitor(base, [domain("film")], tmp_path / "again", CONFIG)
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "again")]
+    assert weights[0] == weights[1]
+
+
+def test_validation_sees_label_noise_and_patience_keeps_the_best(base, tmp_path: Path) -> None:
+    source = domain("film", 96)
+    train_part, validation = source.take(range(64)), source.take(range(64, 96))
+    noise = np.random.default_rng(0).random(64) < 0.4
+    noisy = dataclasses.replace(
+        train_part, labels=tuple(label ^ int(turn) for label, turn in zip(train_part.labels, noise, strict=True))
+    )
+    config = dataclasses.replace(CONFIG, texts=64, epochs=6.0)
+    last = []
+    for part in (train_part, noisy):
+        found = train(base, [part], tmp_path / str(len(last)), config, validation=[validation])
+        last.append([row for row in found.history[0] if "eval_loss" in row][-1])
+    assert last[0]["eval_auroc"] > 0.95
+    assert last[0]["eval_loss"] < 0.35 < last[1]["eval_loss"]
+
+    # A validation whose labels are the opposite: it only gets worse, and the first of its checkpoints stays.
+    opposite = dataclasses.replace(validation, labels=tuple(1 - label for label in validation.labels))
+    found = train(base, [train_part], tmp_path / "p", dataclasses.replace(config, patience=1), validation=[opposite])
+    aurocs = [row["eval_auroc"] for row in found.history[0] if "eval_auroc" in row]
+    assert len(aurocs) < 5
+    assert "stopped early" in found.notes[0]
+    kept = roc_auc_score(opposite.labels, found.monitor.score(opposite.unlabelled()).values)
+    assert kept == pytest.approx(max(aurocs), abs=0.02)
+    with pytest.raises(DomainError, match="stopping early needs validation texts"):
+        train(base, [train_part], tmp_path / "q", dataclasses.replace(config, patience=1))
+
+
+def test_upper_layers_alone_learn_and_the_lower_ones_run_once(base, tmp_path: Path, monkeypatch) -> None:
+    runs = []
+    original = Trunk._run_lower
+    monkeypatch.setattr(Trunk, "_run_lower", lambda self, pack: runs.append(len(pack.ids)) or original(self, pack))
+    source = domain("film")
+    found = train(base, [source], tmp_path / "upper", dataclasses.replace(CONFIG, first_layer=1, epochs=6.0))
+    once = sum(runs)
+    assert roc_auc_score(source.labels, found.monitor.score(source.unlabelled()).values) > 0.9
+    names = load_file(tmp_path / "upper" / "adapter_model.safetensors")
+    assert {name.split("layers.")[1].split(".")[0] for name in names} == {"1", "2"}
+    runs.clear()
+    train(base, [source], tmp_path / "shorter", dataclasses.replace(CONFIG, first_layer=1, epochs=1.0))
+    assert sum(runs) == once  # more epochs, no more lower layers
+    with pytest.raises(ModelError, match="the first layer that learns must be from 0 to 2, not 3"):
+        train(base, [source], tmp_path / "none", dataclasses.replace(CONFIG, first_layer=3))
+
+
+def test_all_weights_can_be_trained_into_a_model_of_their_own(make_model, make_tokenizer, tmp_path: Path) -> None:
+    make_model("llama").save_pretrained(tmp_path / "base")
+    make_tokenizer().save_pretrained(tmp_path / "base")
+    base = VerdictMonitor(LocalModel.load(str(tmp_path / "base"), "float32", "cpu"))
+    source = domain("film")
+    before = base.score(source.unlabelled()).values
+    found = train(base, [source], tmp_path / "full", dataclasses.replace(CONFIG, full=True, epochs=4.0))
+    assert found.monitor.model.adapter is None
+    assert roc_auc_score(source.labels, found.monitor.score(source.unlabelled()).values) > 0.95
+    np.testing.assert_array_equal(base.score(source.unlabelled()).values, before)
+    adapted = train_monitor(base, [source], tmp_path / "adapter", CONFIG)
+    with pytest.raises(ModelError, match="starts from a model, not from an adapter"):
+        train(adapted, [source], tmp_path / "other", dataclasses.replace(CONFIG, full=True))
+
+
+def test_gradient_checkpointing_and_length_grouping_learn_too(base, tmp_path: Path) -> None:
+    source = domain("film")
+    config = dataclasses.replace(CONFIG, gradient_checkpointing=True, length_grouping=True, epochs=6.0)
+    trained = train_monitor(base, [source], tmp_path / "adapter", config)
+    assert roc_auc_score(source.labels, trained.score(source.unlabelled()).values) > 0.9
 
 
 def test_an_architecture_that_peft_cannot_adapt_is_a_clear_error(make_model, make_tokenizer, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,9 +56,10 @@ def load_catalogue(name: str) -> Domain:
         ArtefactError: its artefact could not be fetched or read.
     """
     entry = describe(name)
-    return make_domain(
+    domain = make_domain(
         entry.name, entry.question, _rows(entry), licence=entry.licence, sensitive=entry.sensitive, notes=entry.notes
     )
+    return replace(domain, reworded=entry.reworded, inverted=entry.inverted)
 
 
 def _rows(entry: Entry) -> list[Row]:

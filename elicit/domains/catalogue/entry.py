@@ -24,6 +24,7 @@ class Entry:
         version: raised whenever `parse` would give other rows, so that rows in a cache are not used again.
         sensitive: the texts are harmful to read, and are masked wherever rows are printed.
         notes: traps: what to know before trusting a figure on this domain.
+        reworded, inverted: other wordings of the question, with the same and with the opposite verdict.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Entry:
     version: int = 1
     sensitive: bool = False
     notes: str = ""
+    reworded: tuple[str, ...] = ()
+    inverted: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

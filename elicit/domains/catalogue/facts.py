@@ -20,6 +20,12 @@ from elicit.domains.domain import Question, Row
 _COUNTRIES = Artefact("countryinfo==1.0.1", "b02f6f534f0a3b9cdc73fba7e08f247e39826acfa54bf080f8e4eba812066350")
 _ELEMENTS = Artefact("periodictable==2.1.0", "e9155d2bf5ac10050abeff2f99096d4f04312c0c8a6bb432e28744367c5064b3")
 _QUESTION = Question("Is this statement true?")
+_REWORDED = ("Is what this sentence says correct?", "Would an encyclopedia agree with this statement?")
+_INVERTED = (
+    "Is this statement false?",
+    "Is what this sentence says wrong?",
+    "Would an encyclopedia contradict this statement?",
+)
 # Below this many inhabitants the table is patchy, and what is left are islands that few texts mention.
 _FEWEST_PEOPLE = 100_000
 
@@ -87,6 +93,8 @@ ENTRIES = (
     Entry(
         name="facts/countries",
         question=_QUESTION,
+        reworded=_REWORDED,
+        inverted=_INVERTED,
         licence="MIT",
         flagged=580,
         cleared=580,
@@ -97,6 +105,8 @@ ENTRIES = (
     Entry(
         name="facts/elements",
         question=_QUESTION,
+        reworded=_REWORDED,
+        inverted=_INVERTED,
         licence="public domain",
         flagged=236,
         cleared=236,

@@ -20,6 +20,16 @@ _NOTES = (
     "Mean of 20 human ratings: positive from +0.5, negative up to -0.5, the middle left out. "
     "Words alone carry much of the label: compare with the keyword baseline."
 )
+_REWORDED = (
+    "Does the author write favourably?",
+    "Would you call the tone of this text positive rather than negative?",
+    "Is this text approving or happy?",
+)
+_INVERTED = (
+    "Is the sentiment of this text negative?",
+    "Does the author write unfavourably?",
+    "Would you call the tone of this text negative rather than positive?",
+)
 
 
 def _parse(member: str, archive: Path) -> Iterator[Row]:
@@ -46,6 +56,8 @@ def _entry(name: str, member: str, flagged: int, cleared: int, grouped: str = ""
         artefact=_ARTEFACT,
         parse=partial(_parse, member),
         notes=f"{_NOTES} {grouped}".strip(),
+        reworded=_REWORDED,
+        inverted=_INVERTED,
     )
 
 

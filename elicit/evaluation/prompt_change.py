@@ -1,0 +1,191 @@
+"""The prompt-change suite: the same texts under other questions. Does a monitor answer what it is asked, or what it was taught?
+
+Five kinds of question about every text: the trained one, reworded ones, inverted ones, ones that have nothing to do with it but
+whose answer is known (does the text hold a digit? is it longer than most?), and the trained one with other verdict words.
+
+The *question-following rate* looks at the texts for which the question asked and the trained question have different right
+answers: the share of them on which the verdict is the right answer to the question asked. A monitor that ignores the question
+gets those wrong which it would get right under the trained one. Inverted and unrelated questions count equally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elicit.domains import Domain, Question
+from elicit.errors import DomainError, ModelError
+from elicit.evaluation.bootstrap import REPLICATES, Resampled, bootstrap_weights
+from elicit.evaluation.metrics import auroc
+from elicit.language_models.local import LocalModel
+from elicit.training.questions import inverted, reworded
+
+Bools = NDArray[np.bool_]
+KINDS = ("trained", "reworded", "inverted", "unrelated", "other words")
+OTHER_WORDS = (("True", "False"), ("Right", "Wrong"), ("A", "B"))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question of the suite.
+
+    Attributes:
+        kind: one of `KINDS`.
+        question: what is asked.
+        answers: (n,) True where the flagged word is right.
+    """
+
+    kind: str
+    question: Question
+    answers: Bools
+
+
+@dataclass(frozen=True)
+class PromptChange:
+    """What a monitor answered.
+
+    Attributes:
+        asked: the questions.
+        odds: (q, n) verdict log-odds under each, NaN where a text is unscored.
+        truth: (n,) right answers to the trained question.
+        groups: (n,) leakage groups, drawn as wholes.
+        skipped: questions that could not be asked, and why.
+    """
+
+    asked: tuple[Asked, ...]
+    odds: NDArray[np.float64]
+    truth: Bools
+    groups: tuple[str | None, ...]
+    skipped: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Accuracy and AUROC by question and by kind, and the question-following rate, with intervals."""
+        weights = self._weights()
+        questions = []
+        for number, asked in enumerate(self.asked):
+            known = np.isfinite(self.odds[number])
+            ranked = auroc(self.odds[number][known], asked.answers[known].astype(float), weights[:, known])
+            questions.append(
+                {
+                    "kind": asked.kind,
+                    "question": asked.question.text,
+                    "words": [asked.question.flagged, asked.question.cleared],
+                    "n": int(known.sum()),
+                    "accuracy": _mean(self._right(number), weights).to_json(),
+                    "auroc": Resampled(float(ranked[0]), ranked[1:]).to_json(),
+                }
+            )
+        kinds = {kind: self._of_kind(kind, weights) for kind in dict.fromkeys(asked.kind for asked in self.asked)}
+        return {
+            "questions": questions,
+            "accuracy": {kind: found.to_json() for kind, found in kinds.items()},
+            "following": self.following(weights).to_json(),
+            "skipped": list(self.skipped),
+        }
+
+    def following(self, weights: NDArray[np.float32] | None = None) -> Resampled:
+        """The question-following rate and its resamples; the same texts are drawn for every monitor of one suite."""
+        weights = self._weights() if weights is None else weights
+        kinds = []
+        for kind in ("inverted", "unrelated"):
+            numbers = [number for number, asked in enumerate(self.asked) if asked.kind == kind]
+            if numbers:
+                differ = np.array([self.asked[number].answers != self.truth for number in numbers])
+                right = np.array([self._right(number) for number in numbers])
+                kinds.append(_mean(np.where(differ, right, np.nan), weights))
+        return Resampled(
+            float(np.mean([kind.value for kind in kinds])), np.mean([kind.replicates for kind in kinds], axis=0)
+        )
+
+    def _of_kind(self, kind: str, weights: NDArray[np.float32]) -> Resampled:
+        numbers = [number for number, asked in enumerate(self.asked) if asked.kind == kind]
+        return _mean(np.array([self._right(number) for number in numbers]), weights)
+
+    def _right(self, number: int) -> NDArray[np.float64]:
+        """(n,) 1 where the verdict is the right answer, 0 where it is not, NaN where there is none."""
+        right = (self.odds[number] > 0) == self.asked[number].answers
+        return np.where(np.isfinite(self.odds[number]), right, np.nan)
+
+    def _weights(self) -> NDArray[np.float32]:
+        drawn = bootstrap_weights(self.truth.astype(int), self.groups, REPLICATES)
+        return np.concatenate([np.ones((1, len(self.truth)), np.float32), drawn])
+
+
+def prompt_change(model: LocalModel, domain: Domain) -> PromptChange:
+    """Ask a model the suite's questions about a labelled domain.
+
+    Args:
+        model: with or without an adapter.
+        domain: held-out texts; those without a label are left out. Its `reworded` and `inverted` questions are used where it has
+            some, else templates are.
+
+    Raises:
+        DomainError: there are not both labels.
+    """
+    known = domain.take([row for row, label in enumerate(domain.labels) if label is not None])
+    truth = np.array([label == 1 for label in known.labels], dtype=bool)
+    if truth.all() or not truth.any():
+        raise DomainError(f"{domain.name}: the prompt-change suite needs texts of both classes")
+    asked, odds, skipped = list[Asked](), list[NDArray[np.float64]](), list[str]()
+    for item in suite(known, truth):
+        try:
+            read = model.log_odds(item.question, known.texts, description=f"{item.kind} question")
+        except ModelError as error:
+            skipped.append(f"{item.question.text} ({item.question.flagged}/{item.question.cleared}): {error}")
+            continue
+        asked.append(item)
+        odds.append(read.values)
+    return PromptChange(tuple(asked), np.stack(odds), truth, known.groups, tuple(skipped))
+
+
+def suite(domain: Domain, truth: Bools) -> list[Asked]:
+    """The questions about a domain's texts, with their right answers."""
+    own = domain.question
+    found = [Asked("trained", own, truth)]
+    found += [Asked("reworded", question, truth) for question in reworded(domain)]
+    found += [Asked("inverted", question, ~truth) for question in inverted(domain)]
+    words = [len(text.split()) for text in domain.texts]
+    limit = int(np.median(words))
+    for text, answers in (
+        ("Does this text contain a digit?", [any(letter.isdigit() for letter in text) for text in domain.texts]),
+        ("Does this text contain a question mark?", ["?" in text for text in domain.texts]),
+        (f"Is this text longer than {limit} words?", [count > limit for count in words]),
+    ):
+        if len(set(answers)) == 2:
+            found.append(Asked("unrelated", replace(own, text=text), np.array(answers)))
+    found += [
+        Asked("other words", replace(own, flagged=yes, cleared=no), truth)
+        for yes, no in OTHER_WORDS
+        if {yes, no} != {own.flagged, own.cleared}
+    ]
+    return found
+
+
+def _mean(values: NDArray[np.float64], weights: NDArray[np.float32]) -> Resampled:
+    """Mean of (…, n) values that are not NaN, under (1 + r, n) weights of the texts, of which the first row is all ones."""
+    known = np.isfinite(values)
+    filled, counted = np.where(known, values, 0.0), known.astype(float)
+    if values.ndim > 1:
+        filled, counted = filled.sum(0), counted.sum(0)
+    total = weights @ counted
+    means = np.divide(weights @ filled, total, out=np.full(len(weights), np.nan), where=total > 0)
+    return Resampled(float(means[0]), means[1:])
+
+
+def following_gain(after: PromptChange, before: PromptChange) -> Resampled:
+    """Paired difference of two monitors' question-following rates on the same suite."""
+    if [asked.question for asked in after.asked] != [asked.question for asked in before.asked]:
+        raise ValueError("two question-following rates can be compared on the same questions only")
+    a, b = after.following(), before.following()
+    return Resampled(a.value - b.value, a.replicates - b.replicates)
+
+
+def mean_following(parts: Sequence[Resampled]) -> Resampled:
+    """Mean of rates, seeds say, whose resamples draw the same texts."""
+    return Resampled(
+        float(np.mean([part.value for part in parts])), np.mean([part.replicates for part in parts], axis=0)
+    )

@@ -1,0 +1,167 @@
+"""`elicit train`: sources in; a monitor, its figures on held-out texts of the sources, and a model card out.
+
+adapter/ or model/      what PEFT or transformers wrote
+monitor.json            the monitor, for `elicit score` and `load_monitor`
+training.json           what was asked, loss and validation figures, held-out figures of each source
+README.md               the model card
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from elicit.domains import Domain, load_domain
+from elicit.errors import DomainError, RunError
+from elicit.evaluation import evaluate_target
+from elicit.files import read_json, write_json
+from elicit.language_models.local import LocalModel
+from elicit.monitors import VerdictMonitor, fit_calibration
+from elicit.training import Training, TrainingConfig, train
+
+HELD_OUT = 400  # texts of each source's test split
+FIGURES = ("auroc", "balanced_accuracy")
+
+
+def train_sources(
+    model: str,
+    sources: Sequence[str],
+    out: Path,
+    config: TrainingConfig,
+    seed: int = 0,
+    dtype: str = "auto",
+    device: str = "auto",
+    report_to: str = "none",
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train a verdict monitor on labelled domains; the same call continues what was interrupted.
+
+    Args:
+        model: catalogue name, folder, GGUF file or hub id.
+        sources: labelled domains; their training splits are learnt from, their calibration splits validated on.
+        out: folder of the monitor.
+        config, seed, report_to: as in `train`.
+        dtype, device: of the language model.
+        say: called with one line per step.
+
+    Returns:
+        what training.json holds.
+
+    Raises:
+        DomainError: a source cannot be trained on. Raised before any model is loaded.
+        RunError: the folder holds something else.
+    """
+    domains = [load_domain(name) for name in sources]
+    asked = {"model": model, "sources": list(sources), "seed": seed, "config": asdict(config)}
+    _claim(out, asked)
+    parts = [domain.train.require_labels() for domain in domains]
+    validation = [_both_classes(domain.calibration) for domain in domains]
+    base = VerdictMonitor(LocalModel.load(model, dtype, device))
+    for domain in domains:
+        base.check(domain.unlabelled())
+    folder = out / ("model" if config.full else "adapter")
+    trained = train(base, parts, folder, config, seed, [part for part in validation if part], report_to)
+    monitor = VerdictMonitor(trained.monitor.model, domains[0].question)
+    for note in trained.notes:
+        say(note)
+    report: dict[str, Any] = asked | _figures(trained) | {"held_out": {}, "complete": True}
+    if int(os.environ.get("RANK", "0")):
+        return report  # one process writes
+    for domain in domains:
+        report["held_out"][domain.name] = _held_out(monitor, domain)
+    monitor.save(out)
+    write_json(out / "training.json", report)
+    (out / "README.md").write_text(card(report), encoding="utf-8")
+    return report
+
+
+def card(report: dict[str, Any]) -> str:
+    """A model card: what was trained on what, how, and what it does on held-out texts of the same sources."""
+    config = report["config"]
+    lines = [
+        "---",
+        "library_name: " + ("transformers" if config["full"] else "peft"),
+        f"base_model: {report['model']}",
+        "tags: [monitor, single-token classification]",
+        "---",
+        "",
+        "# A verdict monitor",
+        "",
+        f"`{report['model']}`, trained to answer with one token on {', '.join(report['sources'])}"
+        + (f" ({config['schedule']})." if config["schedule"] != "classification" else "."),
+        "",
+        "## Data",
+        "",
+        "| examples | number |",
+        "| --- | --- |",
+        *(f"| {name} | {count} |" for name, count in report["examples"].items()),
+        "",
+        "## Held-out texts of the sources",
+        "",
+        "Agreement with labels, with 95 % intervals. It says how well the sources were learnt, not how well this transfers.",
+        "",
+        "| source | texts | AUROC | balanced accuracy |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {name} | {row['n']} | " + " | ".join(_shown(row[figure]) for figure in FIGURES) + " |"
+            for name, row in report["held_out"].items()
+        ),
+        "",
+        "## Hyper-parameters",
+        "",
+        "| name | value |",
+        "| --- | --- |",
+        *(f"| {name} | {value} |" for name, value in {**config, "seed": report["seed"]}.items()),
+    ]
+    if report["notes"]:
+        lines += ["", "## Notes", "", *(f"- {note}" for note in report["notes"])]
+    return "\n".join(lines) + "\n"
+
+
+def _claim(out: Path, asked: dict[str, Any]) -> None:
+    """Take a folder that is empty, or in which the same training was begun."""
+    path = out / "training.json"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            held = read_json(path)
+            if held.get("complete"):
+                raise RunError(f"{out} holds a trained monitor already; choose another --out")
+            differs = [key for key, value in asked.items() if held.get(key) != value]
+            if differs:
+                raise RunError(f"{out} holds another training, with another {differs[0]}; choose another --out")
+        elif any(out.iterdir()):
+            raise RunError(f"{out} is not empty and holds no training; choose another --out")
+        else:
+            write_json(path, asked)
+    except OSError as error:
+        raise RunError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
+
+
+def _figures(trained: Training) -> dict[str, Any]:
+    return {"examples": trained.examples, "history": trained.history, "notes": list(trained.notes)}
+
+
+def _both_classes(part: Domain) -> Domain | None:
+    """A source's validation texts, or None where the split is too small to measure anything on."""
+    try:
+        return part.require_labels()
+    except DomainError:
+        return None
+
+
+def _held_out(monitor: VerdictMonitor, domain: Domain) -> dict[str, Any]:
+    test = domain.test.sample(HELD_OUT)
+    scores = monitor.score(test.unlabelled())
+    calibration = fit_calibration(scores.values)
+    row = evaluate_target({"trained": scores}, test.labels, test.groups, {"trained": calibration})["trained"]
+    return {"n": row["n"], "coverage": row["coverage"]} | {figure: row[figure] for figure in FIGURES}
+
+
+def _shown(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "undefined"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

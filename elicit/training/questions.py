@@ -1,0 +1,54 @@
+"""Other wordings of a question: reworded ones keep the verdict, inverted ones turn it around.
+
+A model that is trained on one wording learns to ignore the question, and goes on answering it when another is asked. Trained on
+several wordings, of which half want the opposite verdict, it has to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from elicit.domains import Domain, Question
+
+REWORDED = ("{question} Judge by the text alone.", "Consider the text below. {question}")
+INVERTED = (
+    'Would it be wrong to answer "{flagged}" to this question about the text: {question}',
+    'Is "{cleared}" the right answer to this question about the text: {question}',
+)
+
+
+def reworded(domain: Domain) -> list[Question]:
+    """Questions whose verdicts are those of the domain's own: of the domain, or else made from a template."""
+    texts = domain.reworded or [template.format(question=domain.question.text) for template in REWORDED]
+    return [replace(domain.question, text=text) for text in texts]
+
+
+def inverted(domain: Domain) -> list[Question]:
+    """Questions whose flagged verdict is right where the domain's own question is answered by the cleared one."""
+    texts = domain.inverted or [template.format(**_words(domain.question)) for template in INVERTED]
+    return [replace(domain.question, text=text) for text in texts]
+
+
+def deal(domain: Domain, count: int, seed: int) -> list[tuple[Question, bool]]:
+    """For each of `count` texts a wording at random, and whether it is an inverted one, which half of them are.
+
+    Half of the upright ones have the domain's own wording, since that is what will be asked.
+    """
+    rng = np.random.default_rng([seed, 1])
+    upright, turned = reworded(domain), inverted(domain)
+    own = [domain.question] * len(upright)
+    return [
+        (_one([*own, *upright], rng), False) if place % 2 else (_one(turned, rng), True)
+        for place in rng.permutation(count).tolist()
+    ]
+
+
+def _one(questions: Sequence[Question], rng: np.random.Generator) -> Question:
+    return questions[int(rng.integers(len(questions)))]
+
+
+def _words(question: Question) -> dict[str, str]:
+    return {"question": question.text, "flagged": question.flagged, "cleared": question.cleared}

@@ -1,0 +1,83 @@
+"""The frozen lower layers of a model whose upper layers learn: what they make of a sequence is computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from elicit.language_models.engine import decoder_layers
+from elicit.training.packing import Batch, Pack, pack_of
+
+
+class Trunk:
+    """Layers below the first one that learns.
+
+    Args:
+        model: a PEFT model whose lower layers carry no adapter.
+        first: number of the first layer that learns, at least 1.
+    """
+
+    def __init__(self, model: Any, first: int) -> None:
+        self._model, self._first = model, first
+        self._decoder = model.get_base_model().get_decoder()
+        # In the model's own dtype on the CPU: a thousand short texts take some tens of megabytes.
+        self._kept: dict[tuple[str, int], torch.Tensor] = {}
+
+    def logits(self, batch: Batch, heads: Sequence[Sequence[int]]) -> torch.Tensor:
+        """As `packed_logits`; the lower layers run only for sequences that were not seen before.
+
+        The batch has the number of each example among all as `numbers`.
+        """
+        pack = pack_of(batch, heads, self._model.dtype)
+        numbers = batch["numbers"].tolist()
+        keys = [(kind, number if kind == "head" else numbers[number]) for (kind, number), _ in pack.parts]
+        if any(key not in self._kept for key in keys):
+            found = self._run_lower(pack).to("cpu")
+            for key, states in zip(keys, torch.split(found, [length for _, length in pack.parts]), strict=True):
+                self._kept.setdefault(key, states.clone())
+        states = torch.cat([self._kept[key] for key in keys]).to(pack.ids.device)
+        with self._layers(slice(self._first, None)):
+            output = self._model(
+                inputs_embeds=states[None],
+                attention_mask=pack.mask,
+                position_ids=pack.positions[None],
+                logits_to_keep=pack.reads,
+                use_cache=False,
+            )
+        return torch.as_tensor(output.logits[0])
+
+    @torch.no_grad()
+    def _run_lower(self, pack: Pack) -> torch.Tensor:
+        """(t, d) outputs of the last frozen layer."""
+        caught: list[torch.Tensor] = []
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            caught.append(output[0] if isinstance(output, tuple) else output)
+
+        with self._layers(slice(0, self._first)) as layers:
+            handle = layers[-1].register_forward_hook(keep)
+            try:
+                self._decoder(
+                    input_ids=pack.ids[None],
+                    attention_mask=pack.mask,
+                    position_ids=pack.positions[None],
+                    use_cache=False,
+                )
+            finally:
+                handle.remove()
+        return caught[0][0]
+
+    @contextmanager
+    def _layers(self, which: slice) -> Iterator[nn.ModuleList]:
+        """The decoder with some of its layers only."""
+        name, all_layers = decoder_layers(self._decoder)
+        some = nn.ModuleList(list(all_layers)[which])
+        setattr(self._decoder, name, some)
+        try:
+            yield some
+        finally:
+            setattr(self._decoder, name, all_layers)

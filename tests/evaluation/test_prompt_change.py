@@ -1,0 +1,88 @@
+"""The prompt-change suite on models that answer in known ways."""
+
+import numpy as np
+import pytest
+
+from elicit.domains import Question, Row, make_domain
+from elicit.errors import DomainError, ModelError
+from elicit.evaluation.prompt_change import following_gain, prompt_change, suite
+from elicit.language_models.local import Readings
+
+WORDS = ("fine 7 stars", "bad", "fine and a good deal longer than most", "bad?")
+ROWS = [Row(str(i), f"{WORDS[i % 4]} {'x' * i}", 1 - i % 2) for i in range(40)]
+DOMAIN = make_domain("film", Question("Is it good?"), ROWS)
+
+
+class Model:
+    """Answers by a rule on (question, text) instead of a language model."""
+
+    def __init__(self, rule, refuses: str = "") -> None:
+        self._rule, self._refuses = rule, refuses
+
+    def log_odds(self, question, texts, shots=(), description=""):
+        if self._refuses and question.flagged == self._refuses:
+            raise ModelError("not one token")
+        values = np.array([1.0 if self._rule(question.text, text) else -1.0 for text in texts])
+        return Readings(values, (None,) * len(texts), np.zeros(len(texts), bool), np.full(len(texts), np.nan))
+
+
+def good(_question: str, text: str) -> bool:
+    return text.startswith("fine")
+
+
+def right(question: str, text: str) -> bool:
+    if "digit" in question:
+        return any(letter.isdigit() for letter in text)
+    if "question mark" in question:
+        return "?" in text
+    if "longer than" in question:
+        return len(text.split()) > int(question.split("longer than ")[1].split()[0])
+    inverted = question.startswith(("Would it be wrong", 'Is "No"'))
+    return good(question, text) ^ inverted
+
+
+def test_a_model_that_ignores_the_question_follows_none_and_one_that_reads_it_follows_all() -> None:
+    deaf, reader = (prompt_change(Model(rule), DOMAIN) for rule in (good, right))
+    assert deaf.following().value == 0.0
+    assert reader.following().value == 1.0
+    found = deaf.to_json()
+    assert found["accuracy"]["trained"]["value"] == found["accuracy"]["reworded"]["value"] == 1.0
+    assert found["accuracy"]["inverted"]["value"] == 0.0
+    assert found["accuracy"]["other words"]["value"] == 1.0
+    assert {row["kind"] for row in found["questions"]} == {
+        "trained",
+        "reworded",
+        "inverted",
+        "unrelated",
+        "other words",
+    }
+    gain = following_gain(reader, deaf)
+    assert gain.value == 1.0
+    assert gain.interval() == (1.0, 1.0)
+
+
+def test_a_model_that_always_says_yes_follows_where_yes_is_right() -> None:
+    always = prompt_change(Model(lambda _q, _t: True), DOMAIN)
+    # Inverted: yes is right for the bad half. Unrelated: mean over the texts whose answer differs from that about goodness.
+    differ = [
+        (answers, answers != DOMAIN_TRUTH)
+        for answers in (item.answers for item in suite(DOMAIN, DOMAIN_TRUTH) if item.kind == "unrelated")
+    ]
+    unrelated = sum(answers[other].sum() for answers, other in differ) / sum(other.sum() for _, other in differ)
+    assert always.following().value == pytest.approx((0.5 + unrelated) / 2)
+
+
+DOMAIN_TRUTH = np.array([label == 1 for label in DOMAIN.labels])
+
+
+def test_questions_that_all_texts_answer_alike_are_not_asked_and_words_of_two_tokens_are_skipped() -> None:
+    plain = make_domain("plain", Question("Is it good?"), [Row(str(i), "word " + "x" * i, i % 2) for i in range(20)])
+    assert not [item for item in suite(plain, np.arange(20) % 2 == 1) if item.kind == "unrelated"]
+    found = prompt_change(Model(right, refuses="True"), DOMAIN)
+    assert len(found.skipped) == 1
+    assert "True/False" in found.skipped[0]
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(DomainError, match="film: the prompt-change suite needs texts of both classes"):
+        prompt_change(Model(right), DOMAIN.take(range(0, 40, 2)))

@@ -1,0 +1,47 @@
+"""Retention on a tiny model: the loss is the plain one, and comparisons are paired."""
+
+import numpy as np
+import pytest
+import torch
+
+from elicit.evaluation.retention import Retention, retention
+from elicit.language_models.local import LocalModel
+from elicit.language_models.prompts import ConversationPrompt
+from elicit.training.instructions import own_instructions
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "mamba"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_loss_is_that_of_the_plain_forward_pass(architecture, make_model, make_tokenizer) -> None:
+    model = LocalModel.from_transformers(make_model(architecture), make_tokenizer())
+    pairs = own_instructions(13, held_out=True)
+    found = retention(model, pairs)
+    prompt = ConversationPrompt(model.tokenizer, model.context_length, 256)
+    for row, pair in enumerate(pairs):
+        ids = [*prompt.head, *prompt.suffix(prompt.encode([pair.prompt])[0])]
+        answer = prompt.responses([pair.response])[0]
+        assert model.tokenizer.decode(answer) == pair.response + "<|im_end|>"
+        with torch.no_grad():
+            logits = model.transformers_model(torch.tensor([[*ids, *answer]])).logits[0, len(ids) - 1 : -1]
+        plain = -torch.log_softmax(logits.float(), -1)[torch.arange(len(answer)), torch.tensor(answer)].mean()
+        assert found.loss[row] == pytest.approx(float(plain), abs=2e-4)
+
+
+def test_without_a_chat_template_the_answer_follows_a_colon_and_ends_with_the_tokenizer_s_own_end(
+    make_tokenizer,
+) -> None:
+    tokenizer = make_tokenizer(template=None)
+    prompt = ConversationPrompt(tokenizer, 1024, 8)
+    ids = [*prompt.head, *prompt.suffix(prompt.encode(["Say it."])[0]), *prompt.responses(["It"])[0]]
+    assert tokenizer.decode(ids) == "Say it.\n\nAnswer: It<|endoftext|>"
+    assert len(prompt.responses(["a long answer that is cut"])[0]) == 8
+
+
+def test_a_comparison_is_paired() -> None:
+    before = Retention(np.array([1.0, 2.0, 3.0, 2.0]), np.array([1.0, 0.0, 1.0, np.nan]))
+    worse = Retention(before.loss * 1.1, np.array([0.0, 0.0, 1.0, np.nan]))
+    found = worse.against(before)
+    assert found["loss_growth"]["value"] == found["loss_growth"]["low"] == found["loss_growth"]["high"] == 0.1
+    assert found["pass_rate_gain"]["value"] == pytest.approx(-1 / 3, abs=1e-6)
+    assert before.to_json()["pass_rate"]["value"] == pytest.approx(2 / 3, abs=1e-6)
+    assert before.to_json()["loss"]["value"] == 2.0
