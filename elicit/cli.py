@@ -160,7 +160,8 @@ def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
     ),
     default="classification",
     show_default=True,
-    help="Verdicts alone, with instructions between them, or one after the other.",
+    metavar="NAME",
+    help="classification, mixed, classification-then-instruction or instruction-then-classification.",
 )
 @click.option(
     "--instructions", default="own", show_default=True, help="Pairs: own, a .jsonl, .csv or .parquet file, or hub:…"

@@ -37,7 +37,7 @@ def test_every_line_has_its_answer_in_order(monitor, calibration, tmp_path) -> N
         b"[1]\n"
         b'{"id": "u", "text": "caf\xe9 good \\ud800 \\u0000"}\n'
     )
-    assert score_file(monitor, source, out, calibration) == 4
+    assert score_file(monitor, source, out, calibration) == (7, 4)
     got = lines(out)
     assert [line["id"] for line in got] == ["x", "1", "2", "7", "n", "5", "u"]
     # intercept + weight: one known word has a normalised tf-idf of 1.
@@ -95,6 +95,31 @@ def test_unfinished_scores_of_other_texts_or_another_monitor_are_not_continued(m
     source.write_text('{"text": "bad"}\n{"text": "good"}\n\n')
     score_file(monitor, source, out, monitor_name="one")
     assert [line.get("score") for line in lines(out)] == [-1.5, 2.5, None]
+
+
+def test_odd_lines_are_rows_without_a_score_or_none_at_all(monitor, tmp_path) -> None:
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(b'\xef\xbb\xbf{"text": "good"}\n{"id": "\\ud800", "text": "bad"}\n' + b"[" * 100_000 + b"\n")
+    assert score_file(monitor, source, out) == (3, 1)
+    found = lines(out)
+    assert [line.get("score") for line in found] == [2.5, -1.5, None]
+    assert found[1]["id"] == "\ud800"
+    assert found[2]["unscored"] == "line 3 is no JSON"
+
+
+def test_two_processes_do_not_write_the_same_scores(monitor, tmp_path) -> None:
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "good"}\n')
+
+    class Second(KeywordMonitor):
+        def _score(self, texts):
+            with pytest.raises(RunError, match="another process is writing"):
+                score_file(monitor, source, out)
+            return super()._score(texts)
+
+    second = Second(monitor.vocabulary, monitor.intercept, monitor.question)
+    assert score_file(second, source, out) == (1, 0)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_what_cannot_be_done_says_so_before_anything_is_written(monitor, tmp_path) -> None:

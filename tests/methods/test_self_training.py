@@ -69,6 +69,6 @@ def test_a_teacher_that_is_sure_of_nothing_trains_nobody(base) -> None:
 def test_the_same_training_is_not_done_twice(base, monkeypatch) -> None:
     target = UnlabelledDomain.from_texts(TEXTS, QUESTION)
     first = self_training(base, target, 0, teacher=teacher(lambda _: TRUTH)[0])
-    monkeypatch.setattr("elicit.methods.self_training.train_monitor", None)
+    monkeypatch.setattr("elicit.training.trainer.VerdictTrainer.train", None)
     second = self_training(base, target, 0, teacher=teacher(lambda _: TRUTH)[0])
     np.testing.assert_array_equal(first.monitor.score(target).values, second.monitor.score(target).values)

@@ -56,7 +56,7 @@ def test_every_method_writes_scores_monitor_and_figures(model_folder, source, ta
     assert "<html" in outcome.report.read_text()
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["model"]
-    assert set(manifest["domains"]) == {"phones", "films"}
+    assert set(manifest["domains"]) == {"source 1, phones", "target 1, films"}
     assert manifest["versions"]["torch"]
 
 
@@ -178,7 +178,7 @@ def test_a_wrong_label_of_a_source_names_domain_and_row(label, model_folder, tar
     first = int(elicit.runs.load_domain(str(domain)).train.ids[0])
     rows[first]["label"] = label
     write_domain(tmp_path, "phones", rows)
-    with refuse(rf"phones: .*row.* {first}|phones: row \d+ \(id '{first}'\)"):
+    with refuse(rf"phones: .*row.* {first}|phones: the row with id '{first}'"):
         run(config(model_folder, target, domain), tmp_path / "run")
 
 
@@ -206,12 +206,45 @@ def test_verdict_words_are_checked(words, match, model_folder, target, tmp_path)
         run(config(model_folder, target), tmp_path / "run")
 
 
+def test_a_command_that_failed_before_it_computed_anything_does_not_claim_its_folder(
+    model_folder, target, tmp_path
+) -> None:
+    with pytest.raises(ModelError):
+        run(config(tmp_path / "nothing", target, methods=("untrained",)), tmp_path / "run")
+    assert run(config(model_folder, target, methods=("untrained",)), tmp_path / "run").failed == 0
+    with refuse("transfer, keyword-source need source labels; name at least one --source", RunError):
+        run(config(model_folder, target, methods=("transfer", "keyword-source")), tmp_path / "other")
+
+
+def test_a_source_and_a_target_of_one_name_are_told_apart(model_folder, tmp_path) -> None:
+    source = write_domain(tmp_path / "a", "data", rows_about("phone", 40))
+    target = write_domain(tmp_path / "b", "data", rows_about("film", 60))
+    run(config(model_folder, target, source, methods=("keyword-source",)), tmp_path / "run")
+    write_domain(tmp_path / "a", "data", [row | {"label": 1 - row["label"]} for row in rows_about("phone", 40)])
+    with refuse("data of source 1, data have changed", RunError):
+        run(config(model_folder, target, source, methods=("keyword-source",)), tmp_path / "run")
+
+
+def test_every_monitor_of_a_run_scores_texts_by_itself(model_folder, source, target, tmp_path, monkeypatch) -> None:
+    methods = ("untrained", "transfer")
+    asked = config(model_folder, target, source, methods=methods)
+    run(asked, tmp_path / "run")
+    folder = tmp_path / "run" / "monitors"
+    for monitor in (folder / "source", folder / "films" / "transfer", folder / "films" / "untrained"):
+        assert np.isfinite(load_monitor(monitor, dtype="float32").score(["love it", "hate it"]).values).all()
+    # A run that was killed after training and before the source monitor was written writes it when it goes on.
+    (folder / "source" / "monitor.json").unlink()
+    (tmp_path / "run" / "scores" / "films" / "transfer.jsonl").unlink()
+    run(asked, tmp_path / "run")
+    assert (folder / "source" / "monitor.json").is_file()
+
+
 def test_a_folder_of_another_run_or_of_something_else_is_refused(model_folder, target, tmp_path) -> None:
     run(config(model_folder, target, methods=("keyword-target",)), tmp_path / "run")
     with refuse("another run: its seed is 0, now 1", RunError):
         run(config(model_folder, target, methods=("keyword-target",), seed=1), tmp_path / "run")
     target.write_text(target.read_text().replace("good", "fine"))
-    with refuse("data of films have changed", RunError):
+    with refuse("data of target 1, films have changed", RunError):
         run(config(model_folder, target, methods=("keyword-target",)), tmp_path / "run")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("years of work")

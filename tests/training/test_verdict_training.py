@@ -285,14 +285,15 @@ from tests.training.test_verdict_training import domain
 
 base = VerdictMonitor(LocalModel.from_transformers(build_model("llama"), build_tokenizer()))
 sources = [domain("film", 40), domain("book", 24, "Is the book good?")]
-config = TrainingConfig(texts=40, epochs=1.0, batch_size=int(sys.argv[2]), learning_rate=1e-3, rank=4, schedule="mixed", instruction_share=0.2)
+sizes = {"texts": 40, "epochs": 1.0, "batch_size": int(sys.argv[2]), "rank": 4}
+config = TrainingConfig(**sizes, learning_rate=1e-3, schedule="mixed", instruction_share=0.2)
 train(base, sources, Path(sys.argv[1]), config)
 """
     (tmp_path / "both.py").write_text(code)
     histories = []
     for processes, batch in ((1, 16), (2, 8)):
-        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
-        launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+        # What `accelerate launch` starts for several devices of one machine.
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
         folder = tmp_path / str(processes)
         command = [sys.executable, *launch, str(tmp_path / "both.py"), str(folder), str(batch)]
         root = Path(__file__).parents[2]
