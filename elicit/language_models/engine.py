@@ -177,7 +177,8 @@ class Engine:
             start = self.start(prefix)
         work = in_one_pass if together else in_two_passes
         lengths = [len(self._prefix) + len(suffix) + 2 for suffix in suffixes]
-        for batch in batches_by_length(lengths, self.room(prefix)):
+        # States of many layers are held beside the activations, so a batch is half as large; nothing is slower for it.
+        for batch in batches_by_length(lengths, max(1, self.room(prefix) // 2)):
             for rows, states in halving_on_out_of_memory(work, batch):
                 yield rows, states
                 if progress:
