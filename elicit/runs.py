@@ -350,7 +350,7 @@ class _Run:
             write_json(path, content)
             return
         held = read_json(path)
-        if not any((self.out / name).exists() for name in ("monitors", "scores", "results.json")):
+        if {entry.name for entry in self.out.iterdir()} <= {".lock", "manifest.json", "timings.json"}:
             # A command that failed before it computed anything does not claim the folder.
             path.unlink()
             self._open(command)

@@ -107,13 +107,15 @@ def _only_one(part: Path) -> Iterator[None]:
     """One process at a time writes these scores; the lock is a file that goes with its process."""
     lock = FileLock(part.with_suffix(".lock"), timeout=0)
     try:
-        with lock:
-            yield
+        lock.acquire()
     except Timeout as error:
         raise RunError(f"another process is writing {part.name}; wait for it or choose another --out") from error
+    try:
+        yield
     finally:
         if not part.exists():
             part.with_suffix(".lock").unlink(missing_ok=True)
+        lock.release()
 
 
 class _Line:

@@ -21,6 +21,7 @@ from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor, fit_calibration
 from elicit.training import Training, TrainingConfig, train
+from elicit.training.verdict_training import check_contradictions
 
 HELD_OUT = 400  # texts of each source's test split
 FIGURES = ("auroc", "balanced_accuracy")
@@ -56,9 +57,12 @@ def train_sources(
     """
     domains = [load_domain(name) for name in sources]
     asked = {"model": model, "sources": list(sources), "seed": seed, "config": asdict(config)}
-    _claim(out, asked)
-    parts = [domain.train.require_labels() for domain in domains]
+    parts = [domain.require_labels().train.require_labels() for domain in domains]
     validation = [_both_classes(domain.calibration) for domain in domains]
+    check_contradictions(domains)
+    first = not int(os.environ.get("RANK", "0"))  # of several processes one writes
+    if first:
+        _claim(out, asked)
     base = VerdictMonitor(LocalModel.load(model, dtype, device))
     for domain in domains:
         base.check(domain.unlabelled())
@@ -68,8 +72,8 @@ def train_sources(
     for note in trained.notes:
         say(note)
     report: dict[str, Any] = asked | _figures(trained) | {"held_out": {}, "complete": True}
-    if int(os.environ.get("RANK", "0")):
-        return report  # one process writes
+    if not first:
+        return report
     for domain in domains:
         report["held_out"][domain.name] = _held_out(monitor, domain)
     monitor.save(out)
@@ -131,7 +135,9 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
             if held.get("complete"):
                 raise RunError(f"{out} holds a trained monitor already; choose another --out")
             differs = [key for key, value in asked.items() if held.get(key) != value]
-            if differs:
+            if differs and not any((out / name).exists() for name in ("adapter", "model")):
+                write_json(path, asked)  # what was refused before it began claims nothing
+            elif differs:
                 raise RunError(f"{out} holds another training, with another {differs[0]}; choose another --out")
         elif any(out.iterdir()):
             raise RunError(f"{out} is not empty and holds no training; choose another --out")

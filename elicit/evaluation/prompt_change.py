@@ -1,6 +1,7 @@
 """The prompt-change suite: the same texts under other questions. Does a monitor answer what it is asked, or what it was taught?
 
-Five kinds of question about every text: the trained one, reworded ones, inverted ones, ones that have nothing to do with it but
+Five kinds of question about every text: the trained one, a reworded one, an inverted one (both in wordings that training never
+asks in, see `elicit.training.questions`), ones that have nothing to do with it but
 whose answer is known (does the text hold a digit? is it longer than most?), and the trained one with other verdict words.
 
 The *question-following rate* looks at the texts for which the question asked and the trained question have different right
@@ -10,7 +11,6 @@ gets those wrong which it would get right under the trained one. Inverted and un
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -120,8 +120,7 @@ def prompt_change(model: LocalModel, domain: Domain) -> PromptChange:
 
     Args:
         model: with or without an adapter.
-        domain: held-out texts; those without a label are left out. Its `reworded` and `inverted` questions are used where it has
-            some, else templates are.
+        domain: held-out texts; those without a label are left out.
 
     Raises:
         DomainError: there are not both labels.
@@ -146,8 +145,8 @@ def suite(domain: Domain, truth: Bools) -> list[Asked]:
     """The questions about a domain's texts, with their right answers."""
     own = domain.question
     found = [Asked("trained", own, truth)]
-    found += [Asked("reworded", question, truth) for question in reworded(domain)]
-    found += [Asked("inverted", question, ~truth) for question in inverted(domain)]
+    found += [Asked("reworded", question, truth) for question in reworded(domain, held_out=True)]
+    found += [Asked("inverted", question, ~truth) for question in inverted(domain, held_out=True)]
     words = [len(text.split()) for text in domain.texts]
     limit = int(np.median(words))
     for text, answers in (
@@ -182,10 +181,3 @@ def following_gain(after: PromptChange, before: PromptChange) -> Resampled:
         raise ValueError("two question-following rates can be compared on the same questions only")
     a, b = after.following(), before.following()
     return Resampled(a.value - b.value, a.replicates - b.replicates)
-
-
-def mean_following(parts: Sequence[Resampled]) -> Resampled:
-    """Mean of rates, seeds say, whose resamples draw the same texts."""
-    return Resampled(
-        float(np.mean([part.value for part in parts])), np.mean([part.replicates for part in parts], axis=0)
-    )

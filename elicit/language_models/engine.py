@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -214,7 +214,7 @@ class Engine:
                     self._forward(pad_right([suffixes[row] for row in rows]), start)
                 states = norm.gather(*_positions(reads))
                 # The whole vocabulary, for some positions at a time: for all of them it would take gigabytes.
-                parts = [self._head(part) for part in torch.split(states, FULL_ROWS)]
+                parts: Iterable[torch.Tensor] = (self._head(part) for part in torch.split(states, FULL_ROWS))
             else:
                 ids = torch.tensor([[*prefix, *suffixes[rows[0]]]], device=self.model.device)
                 self.meter.tokens += ids.numel()

@@ -116,13 +116,15 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
     Args:
         name: catalogue name, folder, GGUF file or hub id.
         dtype: "auto" (bfloat16 where this hardware is fast at it, else float32), "bfloat16", "float16" or "float32".
-        device: "auto" (a GPU when there is one; several share a model that is too large for one), or a torch device.
+        device: "auto" (a GPU when there is one; several share the model, unless a launcher gave each its own process), or a torch
+            device.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     found = find_model(name)
     where = pick_device(device)
-    spread = {"device_map": "auto"} if device == "auto" and torch.cuda.device_count() > 1 else {}
+    alone = "LOCAL_RANK" not in os.environ
+    spread = {"device_map": "auto"} if device == "auto" and alone and torch.cuda.device_count() > 1 else {}
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(found)
@@ -160,7 +162,8 @@ def pick_device(device: str) -> torch.device:
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():
-        return torch.device("cuda")
+        # Of several processes that a launcher started each has a GPU of its own.
+        return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 

@@ -127,8 +127,6 @@ class LocalModel:
         """
         from peft import LoraConfig, get_peft_model
 
-        if not 0 <= first_layer < self.layers:
-            raise ModelError(f"the first layer that learns must be from 0 to {self.layers - 1}, not {first_layer}")
         upper = sorted(_linear_names(self.engine.layers)) if first_layer else "all-linear"
         config = LoraConfig(
             r=rank,

@@ -68,8 +68,8 @@ def mixture(domains: Sequence[Domain], texts: int, temperature: float) -> list[D
     """
     chosen = [domain.require_labels().balanced_sample(texts) for domain in domains]
     sizes = np.array([len(part) for part in chosen], dtype=np.float64)
-    shares = sizes ** (1 / temperature)
-    counts = np.rint(shares / shares.sum() * sizes.sum()).astype(int)
+    shares = (sizes / sizes.max()) ** (1 / temperature)
+    counts = np.maximum(1, np.rint(shares / shares.sum() * sizes.sum())).astype(int)
     return [part.take(np.arange(count) % len(part)) for part, count in zip(chosen, counts, strict=True)]
 
 
@@ -127,7 +127,9 @@ def verdict_examples(
     dealt = deal(domain, len(rows), seed) if wordings else [(domain.question, False)] * len(rows)
     out = [example([row], encoded, *asked) for row, asked in zip(rows, dealt, strict=True)]
     short = prompt.encode(domain.texts, LONGEST_SHOT)
-    mixed = np.random.default_rng(seed).permutation(rows)[: round(shots * len(rows))].tolist()
+    first = {domain.ids[row]: row for row in reversed(rows)}
+    once = [row for row in rows if first[domain.ids[row]] == row]  # a text never stands behind its own verdict
+    mixed = np.random.default_rng(seed).permutation(once)[: round(shots * len(once))].tolist()
     packs = _sequences(mixed, short, prompt, model.context_length - len(prompt.head))
     return out + [example(pack, short, domain.question, False) for pack in packs]
 

@@ -1,5 +1,7 @@
 """Other wordings of a question: reworded ones keep the verdict, inverted ones turn it around.
 
+The last wording of either list is kept for measuring (`held_out`), and training asks in the others.
+
 A model that is trained on one wording learns to ignore the question, and goes on answering it when another is asked. Trained on
 several wordings, of which half want the opposite verdict, it has to read.
 """
@@ -20,16 +22,14 @@ INVERTED = (
 )
 
 
-def reworded(domain: Domain) -> list[Question]:
+def reworded(domain: Domain, held_out: bool = False) -> list[Question]:
     """Questions whose verdicts are those of the domain's own: of the domain, or else made from a template."""
-    texts = domain.reworded or [template.format(question=domain.question.text) for template in REWORDED]
-    return [replace(domain.question, text=text) for text in texts]
+    return _part(domain, domain.reworded or REWORDED, held_out)
 
 
-def inverted(domain: Domain) -> list[Question]:
+def inverted(domain: Domain, held_out: bool = False) -> list[Question]:
     """Questions whose flagged verdict is right where the domain's own question is answered by the cleared one."""
-    texts = domain.inverted or [template.format(**_words(domain.question)) for template in INVERTED]
-    return [replace(domain.question, text=text) for text in texts]
+    return _part(domain, domain.inverted or INVERTED, held_out)
 
 
 def deal(domain: Domain, count: int, seed: int) -> list[tuple[Question, bool]]:
@@ -50,5 +50,15 @@ def _one(questions: Sequence[Question], rng: np.random.Generator) -> Question:
     return questions[int(rng.integers(len(questions)))]
 
 
-def _words(question: Question) -> dict[str, str]:
-    return {"question": question.text, "flagged": question.flagged, "cleared": question.cleared}
+def _part(domain: Domain, texts: Sequence[str], held_out: bool) -> list[Question]:
+    """The last wording, or all before it; a single one is kept for measuring, and templates take its place in training."""
+    own = domain.question
+    words = {"{question}": own.text, "{flagged}": own.flagged, "{cleared}": own.cleared}
+    if len(texts) == 1 and not held_out:
+        texts = (REWORDED if texts == domain.reworded else INVERTED)[:-1] + tuple(texts)
+    found = []
+    for text in texts[-1:] if held_out else texts[:-1]:
+        for mark, word in words.items():
+            text = text.replace(mark, word)
+        found.append(replace(own, text=text))
+    return found

@@ -123,6 +123,11 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
             warnings.warn(f"{kind} is trained without {name} ({reason})", RuntimeWarning, stacklevel=2)
         return self._ways[name]
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.trunk is not None:
+            self.trunk.freeze()  # PEFT lets all layers of an adapter learn when it reads one
+
     @torch.no_grad()
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Mean loss, and AUROC of the verdicts' log-odds, on the validation examples."""
@@ -166,23 +171,41 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.history: list[dict[str, float]] = []
         self.diverged: str | None = None
 
-    def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
+    def on_train_begin(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Take up the figures of a training that goes on."""
+        self.history = [entry for held in state.log_history if (entry := _figures(held))]
+
+    def on_step_end(self, _arguments: Any, state: Any, control: Any, **_: Any) -> Any:
         self._step(state.global_step - self._done)
         self._done = state.global_step
+        # What is about to be kept is looked at first.
+        control.should_log = control.should_log or control.should_save or control.should_training_stop
+        return control
 
     def on_log(self, _arguments: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> Any:
         figures = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        if "loss" not in figures and "eval_loss" not in figures:
+        if not (kept := _figures({"step": state.global_step} | figures)):
             return control
-        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
-        self.history.append({"step": float(state.global_step)} | finite)
+        self.history.append(kept)
         for name, words in (("loss", "loss"), ("eval_loss", "validation loss"), ("eval_auroc", "AUROC")):
             if name in figures:
                 self._shown[words] = f"{figures[name]:.3f}"
         self._say(", ".join(f"{words} {value}" for words, value in self._shown.items()))
         loss = figures.get("loss")
         first = next((entry["loss"] for entry in self.history if "loss" in entry), math.nan)
-        if loss is not None and not loss <= 2 * first + 1:
+        broken = [name for name in ("grad_norm", "eval_loss") if not math.isfinite(figures.get(name, 0.0))]
+        if broken and loss is None:
+            loss = figures[broken[0]]
+        if broken or (loss is not None and not loss <= 2 * first + 1):
             self.diverged = f"the loss went from {first:.3g} to {loss:.3g} at step {state.global_step}"
             control.should_training_stop, control.should_save = True, False
         return control
+
+
+def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The finite figures of a log entry about loss or validation; empty for another one."""
+    if "loss" not in logs and "eval_loss" not in logs:
+        return {}
+    return {
+        name: float(value) for name, value in logs.items() if isinstance(value, int | float) and math.isfinite(value)
+    }

@@ -23,9 +23,14 @@ class Trunk:
 
     def __init__(self, model: Any, first: int) -> None:
         self._model, self._first = model, first
-        self._decoder = model.get_base_model().get_decoder()
+        self._decoder = getattr(model, "get_base_model", lambda: model)().get_decoder()
         # In the model's own dtype on the CPU: a thousand short texts take some tens of megabytes.
         self._kept: dict[tuple[str, int], torch.Tensor] = {}
+
+    def freeze(self) -> None:
+        """See to it that the lower layers do not learn."""
+        for layer in list(decoder_layers(self._decoder)[1])[: self._first]:
+            layer.requires_grad_(False)
 
     def logits(self, batch: Batch, heads: Sequence[Sequence[int]]) -> torch.Tensor:
         """As `packed_logits`; the lower layers run only for sequences that were not seen before.
@@ -40,7 +45,7 @@ class Trunk:
             for key, states in zip(keys, torch.split(found, [length for _, length in pack.parts]), strict=True):
                 self._kept.setdefault(key, states.clone())
         states = torch.cat([self._kept[key] for key in keys]).to(pack.ids.device)
-        with self._layers(slice(self._first, None)):
+        with self._layers(range(self._first, 10**6)):
             output = self._model(
                 inputs_embeds=states[None],
                 attention_mask=pack.mask,
@@ -58,8 +63,10 @@ class Trunk:
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             caught.append(output[0] if isinstance(output, tuple) else output)
 
-        with self._layers(slice(0, self._first)) as layers:
-            handle = layers[-1].register_forward_hook(keep)
+        half = self._model.dtype == torch.bfloat16
+        autocast = torch.autocast(pack.ids.device.type, dtype=torch.bfloat16, enabled=half)
+        with autocast, self._layers(range(self._first)) as layers:
+            handle = layers[self._first - 1].register_forward_hook(keep)
             try:
                 self._decoder(
                     input_ids=pack.ids[None],
@@ -72,12 +79,23 @@ class Trunk:
         return caught[0][0]
 
     @contextmanager
-    def _layers(self, which: slice) -> Iterator[nn.ModuleList]:
-        """The decoder with some of its layers only."""
+    def _layers(self, which: range) -> Iterator[nn.ModuleList]:
+        """The decoder with some of its layers only. The others keep their places: masks and rotations go by number."""
         name, all_layers = decoder_layers(self._decoder)
-        some = nn.ModuleList(list(all_layers)[which])
+        some = nn.ModuleList([layer if i in which else _Skipped(layer) for i, layer in enumerate(all_layers)])
         setattr(self._decoder, name, some)
         try:
             yield some
         finally:
             setattr(self._decoder, name, all_layers)
+
+
+class _Skipped(nn.Module):
+    """A layer that hands on what it gets."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.attention_type = getattr(layer, "attention_type", None)
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return hidden_states

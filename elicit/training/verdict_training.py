@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ from elicit.training.instructions import OWN, load_instructions
 Schedule = Literal["classification", "mixed", "classification-then-instruction", "instruction-then-classification"]
 VALIDATION = 200  # texts of each source's calibration split that validation looks at
 HISTORY = "training_history.json"  # the last file of a training: with it the folder is complete
+WRITER = ("PytorchStreamWriter", "inline_container")
 CHECKS = 5  # checkpoints, and validations, of one stage
 
 
@@ -58,8 +60,9 @@ class TrainingConfig:
         loss: "example" lets an instruction count as much as one verdict; "token" lets each token of its response do so.
         temperature: of the mixture of domains; see `mixture`.
         wordings: ask in other wordings, half of them inverted together with the verdict.
-        first_layer: layers below this one stay as they are, and what they make of an example is computed once.
-        full: train all weights (of the layers that learn) instead of a LoRA adapter.
+        first_layer: layers below this one stay as they are, and what they make of an example is computed once. (What a resumed
+            training makes of it again is equal to rounding.)
+        full: train all weights (of the layers that learn) instead of a LoRA adapter; that takes a lower rate, 2e-5 say.
         accumulation: batches per optimiser step.
         gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
         length_grouping: batches of examples of like length, which saves padding where several devices work together.
@@ -114,7 +117,10 @@ def train_monitor(
     weights: Mapping[str, float] | None = None,
 ) -> VerdictMonitor:
     """As `train`, without validation: the trained monitor alone."""
-    return train(base, domains, folder, config, seed, report_to=report_to, weights=weights).monitor
+    trained = train(base, domains, folder, config, seed, report_to=report_to, weights=weights)
+    for note in trained.notes:
+        logging.getLogger(__name__).warning("%s", note)
+    return trained.monitor
 
 
 def train(
@@ -151,7 +157,14 @@ def train(
         raise DomainError("stopping early needs validation texts of the sources; give some, or set patience to 0")
     chosen = mixture(domains, config.texts, config.temperature)
     check_contradictions(domains)
-    model = _trainable_copy(base.model) if config.full else base.model
+    model = base.model
+    if not 0 <= config.first_layer < model.layers:
+        raise ModelError(f"the first layer that learns must be from 0 to {model.layers - 1}, not {config.first_layer}")
+    if config.full:
+        if model.adapter is not None:
+            raise ModelError("training all weights starts from a model, not from an adapter; name the model itself")
+        # In float32, and of their own: a step is smaller than bfloat16 can tell, and other monitors keep their weights.
+        model = _trained(base.model, Path(base.model.name), "float32")
     heads = Heads()
     verdicts = [
         example
@@ -186,13 +199,15 @@ def train(
     history, notes, current = [], list[str](), model
     for number, (name, examples) in enumerate(stages, start=1):
         place = folder if number == len(stages) else folder / "stages" / str(number)
-        stage = _Stage(current, examples, heads, words, looked_at, config, seed, report_to, place, name)
+        dtype = base.model.transformers_model.dtype
+        stage = _Stage(current, dtype, examples, heads, words, looked_at, config, seed, report_to, place, name)
         history.append(stage.run())
         notes += stage.notes
-        current = model if config.full else model.with_adapter(place)
+        last = number == len(stages)
+        current = (
+            _trained(base.model, place, "float32" if not last else "") if config.full else model.with_adapter(place)
+        )
     shutil.rmtree(folder / "stages", ignore_errors=True)
-    if config.full:
-        current = LocalModel.load(str(folder), str(model.transformers_model.dtype).removeprefix("torch."))
     return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes))
 
 
@@ -206,9 +221,12 @@ def check_contradictions(domains: Sequence[Domain]) -> None:
     for domain in domains:
         for name, text, label in zip(domain.ids, domain.texts, domain.labels, strict=True):
             key = (normalise(domain.question.text), normalise(text))
+            if label is None or not text.strip():
+                continue
             other = seen.setdefault(key, (domain.name, name, label))
-            if other[2] != label and text.strip():
-                shown = "a masked text" if domain.sensitive else repr(text[:80])
+            if other[2] != label:
+                masked = any(part.sensitive for part in domains)
+                shown = "a masked text" if masked else repr(text[:80])
                 raise DomainError(
                     f"{other[0]} (id {other[1]!r}, label {other[2]}) and {domain.name} (id {name!r}, label {label}) answer the "
                     f"same question about {shown} in opposite ways; correct one of the labels or leave a source out"
@@ -226,6 +244,7 @@ class _Stage:
     def __init__(
         self,
         model: LocalModel,
+        dtype: torch.dtype,
         examples: Sequence[Example],
         heads: Heads,
         verdicts: Mapping[int, Verdict],
@@ -236,7 +255,7 @@ class _Stage:
         folder: Path,
         name: str,
     ) -> None:
-        self.name = name
+        self.name, self.dtype = name, dtype  # of the products; trainable weights are float32
         self.model, self.heads, self.verdicts, self.validation = model, heads, verdicts, validation
         self.examples = [Example(**{**example, "number": number}) for number, example in enumerate(examples)]
         self.config, self.seed, self.report_to, self.folder = config, seed, report_to, folder
@@ -252,10 +271,14 @@ class _Stage:
                 held = json.loads((self.folder / HISTORY).read_text(encoding="utf-8"))
                 if held["asked"] != self._asked():
                     raise RunError(f"{self.folder} holds another training; choose another folder")
+                self.notes = list(held["notes"])
                 return list(held["history"])
             try:
                 return self._train()
-            except (OSError, SafetensorError) as error:
+            except (OSError, SafetensorError, RuntimeError) as error:
+                # torch.save says that a disk is full in a RuntimeError of its own.
+                if isinstance(error, RuntimeError) and not any(word in str(error) for word in WRITER):
+                    raise
                 raise RunError(
                     f"cannot write to {self.folder}: {error}; make room, or choose another folder, and run the same command "
                     "again: it continues from the last whole checkpoint"
@@ -278,12 +301,12 @@ class _Stage:
 
         config, checkpoints, asked = self.config, self.folder / "checkpoints", self._asked()
         # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
-        half = self.model.transformers_model.dtype == torch.bfloat16
+        half = self.dtype == torch.bfloat16
         together = config.batch_size * config.accumulation * int(os.environ.get("WORLD_SIZE", "1"))
         steps = max(1, round(len(self.examples) * config.epochs / together))
         with (
             _learning(self.model, config, self.seed) as learner,
-            disable_input_dtype_casting(learner, active=half),
+            disable_input_dtype_casting(learner, active=half and not config.full),
             _attention_with_a_quick_gradient(self.model.transformers_model),
             progress(steps, f"training {self.name}", "step") as step,
         ):
@@ -296,13 +319,15 @@ class _Stage:
                     mark.write_text(asked, encoding="utf-8")
             trainer.accelerator.wait_for_everyone()
             trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+            if config.patience and not watch.diverged and trainer.state.global_step < trainer.state.max_steps:
+                self.notes.append(
+                    f"stopped early, after {trainer.state.global_step} of {trainer.state.max_steps} steps"
+                )
             if trainer.is_world_process_zero():
                 self._keep(learner, watch.diverged, checkpoints)
-                write_json(self.folder / HISTORY, {"asked": asked, "history": watch.history})
+                write_json(self.folder / HISTORY, {"asked": asked, "history": watch.history, "notes": self.notes})
                 shutil.rmtree(checkpoints, ignore_errors=True)
             trainer.accelerator.wait_for_everyone()
-        if self.config.patience and not watch.diverged and trainer.state.global_step < trainer.state.max_steps:
-            self.notes.append(f"stopped early, after {trainer.state.global_step} of {trainer.state.max_steps} steps")
         return list(watch.history)
 
     def _trainer(self, learner: Any, steps: int, step: Any) -> tuple[Any, Any]:
@@ -344,7 +369,9 @@ class _Stage:
             ddp_broadcast_buffers=False,  # nothing in a frozen model's buffers changes
             disable_tqdm=True,
             use_cpu=device == "cpu",
-            bf16=self.model.transformers_model.dtype == torch.bfloat16,
+            bf16=self.dtype == torch.bfloat16,
+            fp16=self.dtype == torch.float16,
+            restore_callback_states_from_checkpoint=bool(config.patience),
             **({"gradient_checkpointing": True} if config.gradient_checkpointing else {}),
         )
         arguments._n_gpu = min(
@@ -377,7 +404,8 @@ class _Stage:
             if last is None:
                 raise ModelError(f"training diverged before its first checkpoint: {diverged}; lower the learning rate")
             for file in Path(last).glob("*adapter_*" if not self.config.full else "*model*"):
-                shutil.copy2(file, self.folder / file.name)
+                if file.is_file():
+                    shutil.copy2(file, self.folder / file.name)
             shutil.copy2(Path(last) / ("config.json" if self.config.full else "adapter_config.json"), self.folder)
             step = Path(last).name.removeprefix("checkpoint-")
             self.notes.append(f"training diverged and was stopped: {diverged}; kept is what it was at step {step}")
@@ -416,11 +444,10 @@ def _learning(model: LocalModel, config: TrainingConfig, seed: int) -> Iterator[
         learner.eval().requires_grad_(False)
 
 
-def _trainable_copy(model: LocalModel) -> LocalModel:
-    """The same model with weights of its own: training all of them must leave those of other monitors as they are."""
-    if model.adapter is not None:
-        raise ModelError("training all weights starts from a model, not from an adapter; name the model itself")
-    return LocalModel.load(model.name, str(model.transformers_model.dtype).removeprefix("torch."))
+def _trained(base: LocalModel, folder: Path, dtype: str = "") -> LocalModel:
+    """Weights of a folder or model on the device of another, in its dtype unless another one is named."""
+    dtype = dtype or str(base.transformers_model.dtype).removeprefix("torch.")
+    return LocalModel.load(str(folder), dtype, str(base.transformers_model.device), base.max_text_tokens)
 
 
 @contextmanager

@@ -499,6 +499,53 @@ def test_all_weights_can_be_trained_into_a_model_of_their_own(make_model, make_t
         train(adapted, [source], tmp_path / "other", dataclasses.replace(CONFIG, full=True))
 
 
+def test_all_weights_of_the_upper_layers_can_be_trained_in_two_stages(
+    make_model, make_tokenizer, tmp_path: Path
+) -> None:
+    make_model("llama").save_pretrained(tmp_path / "base")
+    make_tokenizer().save_pretrained(tmp_path / "base")
+    base = VerdictMonitor(LocalModel.load(str(tmp_path / "base"), "float32", "cpu"))
+    config = dataclasses.replace(CONFIG, full=True, first_layer=1, schedule="classification-then-instruction")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = train(base, [domain("film")], tmp_path / "full", config)
+    assert not [warning for warning in told if "trained without" in str(warning.message)]
+    before, after = (dict(model.transformers_model.named_parameters()) for model in (base.model, found.monitor.model))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.split("layers.")[1].split(".")[0] for name in changed} == {"1", "2"}
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "qwen2-window"])
+def test_cached_lower_layers_agree_whatever_the_layers_are(architecture, make_model, make_tokenizer) -> None:
+    """Layers of Gemma 3 differ by their place: those that are left out must keep theirs."""
+    model = LocalModel.from_transformers(make_model(architecture, sliding_window=512), make_tokenizer())
+    heads = Heads()
+    batch = collate(numbered(examples_of(model, domain("film"), 8, heads)))
+    with model.trainable_adapter(4, seed=0, first_layer=2) as learner, torch.no_grad():
+        found = Trunk(learner, 2).logits(batch, heads)
+        torch.testing.assert_close(found, padded_logits(learner, batch, heads), atol=1e-3, rtol=1e-3)
+
+
+def test_a_loss_that_diverges_between_two_logs_is_seen_before_it_is_kept(base, tmp_path: Path, monkeypatch) -> None:
+    original = trainer_module.VerdictTrainer.compute_loss
+
+    def explodes(self, *arguments, **named):
+        loss = original(self, *arguments, **named)
+        return loss * float("nan") if self.state.global_step >= 11 else loss  # the last of 12 steps
+
+    monkeypatch.setattr(trainer_module.VerdictTrainer, "compute_loss", explodes)
+    other = train_monitor(
+        base, [domain("book")], tmp_path / "other", CONFIG
+    )  # a second adapter beside the one that learns
+    assert other.model.adapter
+    found = train(base, [domain("film")], tmp_path / "adapter", CONFIG)
+    assert "training diverged and was stopped" in found.notes[0]
+    assert np.isfinite(found.monitor.score(domain("film").unlabelled()).values).all()
+    again = train(base, [domain("film")], tmp_path / "adapter", CONFIG)
+    assert again.notes == found.notes
+    assert again.history == found.history
+
+
 def test_gradient_checkpointing_and_length_grouping_learn_too(base, tmp_path: Path) -> None:
     source = domain("film")
     config = dataclasses.replace(CONFIG, gradient_checkpointing=True, length_grouping=True, epochs=6.0)

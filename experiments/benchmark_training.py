@@ -1,0 +1,223 @@
+"""Training beside TRL's on the same texts, how far it carries, and what schedules break and mend."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from elicit.domains import Domain, load_domain
+from elicit.evaluation import Resampled, bootstrap_weights, difference
+from elicit.evaluation.metrics import auroc
+from elicit.evaluation.prompt_change import PromptChange, following_gain, prompt_change
+from elicit.evaluation.retention import Retention, retention
+from elicit.files import read_json, write_json
+from elicit.language_models.local import LocalModel
+from elicit.monitors import VerdictMonitor
+from elicit.training import TrainingConfig, train
+from elicit.training.examples import Heads, mixture, verdict_examples
+from experiments.benchmark_engine import extra_memory
+
+SOURCE = "vader/amazon"
+TARGETS = ("vader/tweets", "vader/nyt", "vader/movie")
+TIMED = 512  # texts of the comparison with TRL
+WORDS = range(15, 41)  # in each of them
+TEST = 400
+SUITE = 150  # texts of the prompt-change suite
+SWEEP = ((3e-4, 16), (1e-3, 16), (3e-3, 16), (1e-3, 4), (1e-3, 64))  # learning rate and rank
+SWEEP_TEXTS = 320
+# Schedules, each with and without other wordings of the question.
+PLANS: dict[str, dict[str, Any]] = {
+    "classification": {},
+    "mixed": {"schedule": "mixed"},
+    "classification-then-instruction": {"schedule": "classification-then-instruction"},
+    "classification, wordings": {"wordings": True},
+    "mixed, wordings": {"schedule": "mixed", "wordings": True},
+}
+
+
+def benchmark_training(
+    model: str, texts: int, schedule_texts: int, seeds: int, parts: Sequence[str], out: Path, say: Callable[[str], None]
+) -> None:
+    """Measure, print and write results.json; the same call continues what was interrupted."""
+    path = out / "results.json"
+    results: dict[str, Any] = {"schema": 1, "model": model, "threads": torch.get_num_threads()}
+    results |= read_json(path) if path.is_file() else {}
+
+    def keep(part: str, found: Any) -> None:
+        results[part] = found
+        write_json(path, results)
+
+    if "speed" in parts and "speed" not in results:
+        keep("speed", speed(model, out / "speed", say))
+    if "sweep" in parts and "sweep" not in results:
+        keep("sweep", sweep(model, out / "sweep", say))
+    if "transfer" in parts and "transfer" not in results:
+        keep("transfer", transfer(model, texts, out / "transfer", say))
+    if "schedules" in parts and "schedules" not in results:
+        keep("schedules", schedules(model, schedule_texts, seeds, out / "schedules", say))
+
+
+def speed(model: str, out: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Tokens per second, and memory beyond the weights, of one pass over the texts, with the same LoRA, batch and dtype."""
+    domain = load_domain("vader/movie")
+    domain = domain.take([row for row, text in enumerate(domain.texts) if len(text.split()) in WORDS]).sample(TIMED)
+    shutil.rmtree(out, ignore_errors=True)  # what is timed begins anew
+    base = VerdictMonitor(LocalModel.load(model))
+    heads = Heads()
+    examples = verdict_examples(base.model, mixture([domain], TIMED, 1.0)[0], heads, 512)
+    sequences = [([*heads[example["head"]], *example["suffix"]], example["targets"][0]) for example in examples]
+    tokens = sum(len(ids) + 1 for ids, _ in sequences)
+    config = TrainingConfig(texts=TIMED, epochs=1.0)
+    rows = []
+    ways: dict[str, Callable[[], object]] = {"elicit": lambda: train(base, [domain], out / "elicit", config)}
+    if importlib.util.find_spec("trl"):
+        from trl import SFTTrainer  # noqa: F401  # not timed
+
+        theirs = LocalModel.load(model)  # weights of its own: TRL puts its adapter into them
+        ways["trl"] = lambda: train_with_trl(theirs, sequences, config, out / "trl")
+    for who, action in ways.items():
+        since = time.perf_counter()
+        memory = extra_memory(action)
+        seconds = time.perf_counter() - since
+        rows.append(
+            {"who": who, "tokens": tokens, "tokens_per_second": tokens / seconds, "extra_gigabytes": memory / 1e9}
+        )
+        say(f"{who:<7} {tokens / seconds:7.0f} tokens/s, {memory / 1e9:.2f} GB beyond the weights")
+    return rows
+
+
+def train_with_trl(
+    local: LocalModel, sequences: Sequence[tuple[list[int], int]], config: TrainingConfig, out: Path
+) -> None:
+    """TRL's `SFTTrainer` on the same token ids, with its loss on the completion alone."""
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    rows = [{"input_ids": [*ids, verdict], "completion_mask": [0] * len(ids) + [1]} for ids, verdict in sequences]
+    arguments = SFTConfig(
+        output_dir=str(out),
+        per_device_train_batch_size=config.batch_size,
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        completion_only_loss=True,
+        gradient_checkpointing=False,
+        bf16=local.transformers_model.dtype == torch.bfloat16,
+        use_cpu=local.transformers_model.device.type == "cpu",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    tokenizer = local.tokenizer
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = SFTTrainer(
+        model=local.transformers_model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora,
+    )
+    trainer.train()
+
+
+def sweep(model: str, out: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Validation figures on the source's calibration split, by learning rate and rank; no target has a part in it."""
+    source = load_domain(SOURCE)
+    base = VerdictMonitor(LocalModel.load(model))
+    rows = []
+    for rate, rank in SWEEP:
+        config = TrainingConfig(texts=SWEEP_TEXTS, epochs=1.0, learning_rate=rate, rank=rank)
+        found = train(base, [source.train], out / f"{rate}-{rank}", config, validation=[source.calibration])
+        last = [row for row in found.history[0] if "eval_loss" in row][-1]
+        rows.append({"learning_rate": rate, "rank": rank, "auroc": last.get("eval_auroc"), "loss": last["eval_loss"]})
+        say(
+            f"learning rate {rate:g}, rank {rank}: validation AUROC {rows[-1]['auroc']:.3f}, loss {rows[-1]['loss']:.3f}"
+        )
+    return rows
+
+
+def transfer(model: str, texts: int, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds of a training with the defaults, and AUROC on held-out texts of the source and of targets."""
+    shutil.rmtree(out, ignore_errors=True)  # what is timed begins anew
+    source = load_domain(SOURCE)
+    base = VerdictMonitor(LocalModel.load(model))
+    since = time.perf_counter()
+    trained = train(base, [source.train], out, TrainingConfig(texts=texts))
+    found: dict[str, Any] = {"texts": texts, "seconds": time.perf_counter() - since, "auroc": {}}
+    say(f"{texts} texts, 2 epochs: {found['seconds']:.0f} s")
+    for domain in (source, *map(load_domain, TARGETS)):
+        found["auroc"][domain.name] = auroc_on(trained.monitor, domain).to_json()
+        say(f"{domain.name:<14} AUROC {_shown(found['auroc'][domain.name])}")
+    return found
+
+
+def schedules(model: str, texts: int, seeds: int, out: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """By schedule and seed: question-following and retention, and both beside those of classification alone."""
+    source = load_domain(SOURCE)
+    suite = source.test.sample(SUITE)
+    targets = [load_domain(name) for name in TARGETS[:2]]
+    base = VerdictMonitor(LocalModel.load(model))
+    kept = retention(base.model)
+    rows = [_row("untrained", 0, prompt_change(base.model, suite), kept)]
+    say(_line(rows[0]))
+    for seed in range(seeds):
+        plain: tuple[PromptChange, dict[str, Resampled]] | None = None
+        for name, options in PLANS.items():
+            config = TrainingConfig(texts=texts, **options)
+            folder = out / f"{name.replace(', ', '-')}-{seed}"
+            monitor = train(base, [source.train], folder, config, seed).monitor
+            changed, after = prompt_change(monitor.model, suite), retention(monitor.model)
+            figures = {target.name: auroc_on(monitor, target) for target in targets}
+            row = _row(name, seed, changed, after)
+            row["auroc"] = {target: figure.to_json() for target, figure in figures.items()}
+            row["retention_against_untrained"] = after.against(kept)
+            if plain is None:
+                plain = changed, figures
+            else:
+                row["following_gain"] = following_gain(changed, plain[0]).to_json()
+                row["auroc_gain"] = {target: difference(figures[target], plain[1][target]) for target in figures}
+            rows.append(row)
+            say(_line(row))
+    return rows
+
+
+def auroc_on(monitor: VerdictMonitor, domain: Domain) -> Resampled:
+    """AUROC on held-out texts, with resamples that draw whole groups."""
+    test = domain.test.sample(TEST)
+    labels = test.label_array()
+    test = test.take(np.flatnonzero(np.isfinite(labels)))
+    labels = test.label_array()
+    weights = np.concatenate([np.ones((1, len(test)), np.float32), bootstrap_weights(labels, test.groups)])
+    figures = auroc(monitor.score(test.unlabelled()).values, labels, weights)
+    return Resampled(float(figures[0]), figures[1:])
+
+
+def _row(name: str, seed: int, changed: PromptChange, kept: Retention) -> dict[str, Any]:
+    return {"schedule": name, "seed": seed, "prompt_change": changed.to_json(), "retention": kept.to_json()}
+
+
+def _line(row: dict[str, Any]) -> str:
+    parts = [f"{row['schedule']}, seed {row['seed']}: following {_shown(row['prompt_change']['following'])}"]
+    if "following_gain" in row:
+        parts.append(f"gain {_shown(row['following_gain'])}")
+    if "retention_against_untrained" in row:
+        parts.append(f"loss growth {_shown(row['retention_against_untrained']['loss_growth'])}")
+    parts.append(f"instructions right {_shown(row['retention']['pass_rate'])}")
+    parts += [f"{name} {_shown(figure)}" for name, figure in row.get("auroc", {}).items()]
+    return "; ".join(parts)
+
+
+def _shown(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "undefined"
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
