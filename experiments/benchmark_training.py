@@ -101,14 +101,13 @@ def train_with_trl(
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    rows = [{"input_ids": [*ids, verdict], "completion_mask": [0] * len(ids) + [1]} for ids, verdict in sequences]
+    rows = [{"input_ids": [*ids, verdict], "labels": [-100] * len(ids) + [verdict]} for ids, verdict in sequences]
     arguments = SFTConfig(
         output_dir=str(out),
         per_device_train_batch_size=config.batch_size,
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
-        completion_only_loss=True,
         gradient_checkpointing=False,
         bf16=local.transformers_model.dtype == torch.bfloat16,
         use_cpu=local.transformers_model.device.type == "cpu",
