@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -309,7 +310,10 @@ class _Stage:
             disable_input_dtype_casting(learner, active=half and not config.full),
             _attention_with_a_quick_gradient(self.model.transformers_model),
             progress(steps, f"training {self.name}", "step") as step,
+            warnings.catch_warnings(),
         ):
+            # Names that Trainer itself still uses between two versions.
+            warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
             trainer, watch = self._trainer(learner, steps, step)
             if trainer.is_world_process_zero():
                 mark = checkpoints / "asked"
