@@ -41,7 +41,7 @@ def overview(results: Results) -> list[str]:
         own = [row for row in rows if row.method == method]
         counts = [
             (sum(row.reading == "better" for row in own), "better than transfer on {}"),
-            (sum(row.reading == "no clear difference" for row in own), "no clear difference from it on {}"),
+            (sum(row.reading == "no clear difference" for row in own), "no clear difference from transfer on {}"),
             (sum(row.reading == "worse" for row in own), "worse than transfer on {}"),
             (sum(row.reading is None for row in own), "not compared on {}"),
         ]
