@@ -110,7 +110,9 @@ def test_little_verdict_mass_is_named(results: dict[str, Any]) -> None:
 def test_overview_counts_labelled_targets_only(results: dict[str, Any]) -> None:
     words = plain_words(results)
     assert words[0] == "transfer: better than the untrained model on 1, no clear difference on 1 of 2 labelled targets."
-    assert "consistency: better than transfer on 1, no clear difference from transfer on 1 of 2 labelled targets." in words
+    assert (
+        "consistency: better than transfer on 1, no clear difference from transfer on 1 of 2 labelled targets." in words
+    )
 
 
 def test_roles_do_not_let_target_labels_pass_as_label_free() -> None:
