@@ -28,7 +28,7 @@ def test_cells_of_figures_numbers_words_and_nothing() -> None:
     assert (as_cell(1234567).text, as_cell(-0.5).text, as_cell(0.00012).text) == ("1,234,567", "−0.5", "0.00012")
     assert (as_cell(None).text, as_cell(None).sort) == ("–", "")
     assert as_cell("word").kind == "text"
-    assert percent(FIGURE).text == "81%"
+    assert (percent(FIGURE).text, percent(FIGURE, signed=True).text) == ("81%", "+81%")
     assert signed({"value": -0.01, "low": -0.02, "high": 0.0}).text == "−0.010"
     assert (share(1.0).text, share(0.99996).text) == ("100%", "99.9%")
 
