@@ -374,15 +374,18 @@ def test_other_wordings_are_asked_with_their_own_verdicts(base) -> None:
     prompt = base.model.prompt(source.question)
     plain = examples_of(base.model, source, 64)
     asked = examples_of(base.model, source, 64, heads, wordings=True)
+    assert [example["targets"] for example in asked[:64]] == [example["targets"] for example in plain]
     turned = [
         "Would it be wrong" in text or 'Is "No"' in text
-        for text in (base.model.tokenizer.decode(heads[example["head"]]) for example in asked)
+        for text in (base.model.tokenizer.decode(heads[example["head"]]) for example in asked[64:])
     ]
     assert sum(turned) == 32
     words = {prompt.verdict.flagged, prompt.verdict.cleared}
-    for one, other, is_turned in zip(plain, asked, turned, strict=True):
-        assert (one["targets"] != other["targets"]) == is_turned
+    for one, other, is_turned in zip(plain, asked[64:], turned, strict=True):
+        assert one["weights"] == other["weights"]
         assert words.issuperset(other["targets"])
+        if is_turned:
+            assert one["targets"] != other["targets"]
 
 
 def test_a_high_temperature_makes_the_shares_of_the_sources_alike() -> None:
