@@ -37,8 +37,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "classification": {},
     "mixed": {"schedule": "mixed"},
     "classification-then-instruction": {"schedule": "classification-then-instruction"},
-    "classification, wordings": {"wordings": True},
-    "mixed, wordings": {"schedule": "mixed", "wordings": True},
+    "classification, wordings": {"wordings": 1.0},
+    "mixed, wordings": {"schedule": "mixed", "wordings": 1.0},
 }
 
 

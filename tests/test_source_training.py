@@ -23,7 +23,7 @@ def source(tmp_path):
 
 def test_training_leaves_a_monitor_figures_and_a_card(model_folder, source, tmp_path) -> None:  # noqa: F811
     out = tmp_path / "monitor"
-    config = replace(CONFIG, schedule="mixed", wordings=True)
+    config = replace(CONFIG, schedule="mixed", wordings=1.0)
     report = train_sources(str(model_folder), [source], out, config, dtype="float32", device="cpu")
     assert json.loads((out / "training.json").read_text()) == json.loads(json.dumps(report))
     held_out = report["held_out"]["phones"]

@@ -78,7 +78,7 @@ def verdict_examples(
     domain: Domain,
     heads: Heads,
     text_tokens: int,
-    wordings: bool = False,
+    wordings: float = 0.0,
     shots: float = 0.0,
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -90,7 +90,7 @@ def verdict_examples(
         domain: what `mixture` chose; every row has a label.
         heads: receives the beginnings of the prompts.
         text_tokens: longer texts lose their middle.
-        wordings: ask about every text once more, in another wording, inverted, or about something else in it.
+        wordings: share of the texts that are asked about once more, in another wording, inverted, or about something else in it.
         shots: share of the texts that stand in few-shot sequences too, where each is asked after the labelled ones before it.
         weights: by text id, how much a text counts in the loss; 1 for those not named. Besides, both classes count equally.
         seed: of wordings, and of the texts that meet in a sequence.
@@ -127,10 +127,9 @@ def verdict_examples(
         return found
 
     out = [example([row], encoded, domain.question, labels) for row in rows]
-    if wordings:
-        second = second_questions(domain, seed)
-        answers = [answer for _, answer in second]
-        out += [example([row], encoded, second[row][0], answers) for row in rows]
+    second = second_questions(domain, seed)
+    again = np.random.default_rng([seed, 2]).permutation(rows)[: round(wordings * len(rows))].tolist()
+    out += [example([row], encoded, second[row][0], [answer for _, answer in second]) for row in again]
     short = prompt.encode(domain.texts, LONGEST_SHOT)
     first = {domain.ids[row]: row for row in reversed(rows)}
     once = [row for row in rows if first[domain.ids[row]] == row]  # a text never stands behind its own verdict

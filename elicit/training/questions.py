@@ -2,7 +2,7 @@
 
 The last wording of either list is kept for measuring (`held_out`), and training asks in the others.
 
-A model that is trained on one question learns to ignore it, and goes on answering it when another is asked. Asked about every
+A model that is trained on one question learns to ignore it, and goes on answering it when another is asked. Asked about a
 text a second time, in another wording, an inverted one, or about something else that a look at the text answers, it has to read.
 """
 
