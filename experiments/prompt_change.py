@@ -17,7 +17,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "mixed": {"schedule": "mixed"},
     "classification, then instruction": {"schedule": "classification-then-instruction"},
     "instruction, then classification": {"schedule": "instruction-then-classification"},
-    "mixed, wordings": {"schedule": "mixed", "wordings": True},
+    "mixed, wordings": {"schedule": "mixed", "wordings": 1.0},
 }
 PRESETS = {
     "smoke": Preset(
@@ -45,7 +45,7 @@ PRESETS = {
     "full": Preset(
         source="vader/amazon",
         targets=("vader/tweets", "vader/nyt", "vader/movie"),
-        plans=PLANS | {"classification, wordings": {"wordings": True}},
+        plans=PLANS | {"classification, wordings": {"wordings": 1.0}},
         seeds=(0, 1, 2, 3, 4),
         source_texts=1600,
         epochs=2.0,
