@@ -133,6 +133,10 @@ class LocalModel:
         """The same weights as they were before any training."""
         return LocalModel(self.name, self._weights, None, self.max_text_tokens, self._cache, self._state_cache)
 
+    def uncached(self) -> LocalModel:
+        """The same model, which keeps nothing of what it reads: what is timed must be computed."""
+        return LocalModel(self.name, self._weights, self.adapter, self.max_text_tokens)
+
     @contextmanager
     def trainable_adapter(self, rank: int, seed: int, first_layer: int = 0) -> Iterator[Any]:
         """A PEFT model over the shared weights with a LoRA adapter in training mode; it is gone after the block.
