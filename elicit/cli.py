@@ -189,7 +189,13 @@ def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
     type=click.FloatRange(0, min_open=True),
     help="Of the mixture of sources: a high one makes their shares alike.",
 )
-@click.option("--wordings", is_flag=True, help="Ask in other wordings, half of them inverted with the verdict.")
+@click.option(
+    "--wordings",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of the texts that are asked about once more in other words, half of them inverted with the verdict.",
+)
 @click.option(
     "--first-layer", default=0, show_default=True, type=click.IntRange(0), help="Layers below it stay as they are."
 )

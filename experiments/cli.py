@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from elicit.cli import ErrorGroup
+from experiments import EXPERIMENTS
 
 OUT = click.Path(path_type=Path, file_okay=False)
 
@@ -21,14 +22,25 @@ def main() -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
-@main.command()
-@click.option("--preset", type=click.Choice(["smoke", "default", "full"]), default="default", show_default=True)
-@click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")
-def elicitation(preset: str, out: Path) -> None:
-    """All label-free methods on several targets, from the untrained and from the source-trained model."""
-    from experiments.elicitation import PRESETS, run_elicitation
+def _command(name: str, question: str) -> click.Command:
+    @click.option(
+        "--preset",
+        type=click.Choice(["smoke", "default", "full"]),
+        default="default",
+        show_default=True,
+        help="smoke: a minute; default: within 40 minutes on two cores; full: for a GPU.",
+    )
+    @click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")
+    def command(preset: str, out: Path) -> None:
+        from experiments.experiment import conduct
 
-    run_elicitation(PRESETS[preset], out, say=click.echo)
+        conduct(name, preset, out, say=click.echo)
+
+    return click.command(name, help=question)(command)
+
+
+for _name, _question in EXPERIMENTS.items():
+    main.add_command(_command(_name, _question))
 
 
 @main.command()
@@ -108,21 +120,19 @@ def processes(model: str, texts: int, repeats: int, out: Path) -> None:
     benchmark_processes(model, texts, repeats, out, say=click.echo)
 
 
-PARTS = ("speed", "sweep", "transfer", "schedules")
+PARTS = ("speed", "sweep", "transfer")
 
 
 @benchmark.command()
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
 @click.option("--texts", default=1000, show_default=True, type=click.IntRange(8), help="Of the source, for transfer.")
-@click.option("--schedule-texts", default=640, show_default=True, type=click.IntRange(8))
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Of each schedule.")
 @click.option("--part", "parts", multiple=True, default=PARTS, type=click.Choice(PARTS), help="Repeat for several.")
 @click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
-def training(model: str, texts: int, schedule_texts: int, seeds: int, parts: tuple[str, ...], out: Path) -> None:
-    """Training against TRL where it is installed, how far it carries, and what schedules break and mend."""
+def training(model: str, texts: int, parts: tuple[str, ...], out: Path) -> None:
+    """Training against TRL where it is installed, its rates and ranks, and how far it carries."""
     from experiments.benchmark_training import benchmark_training
 
-    benchmark_training(model, texts, schedule_texts, seeds, parts, out, say=click.echo)
+    benchmark_training(model, texts, parts, out, say=click.echo)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,12 @@ class LocalModel:
 
     @classmethod
     def load(
-        cls, name: str = DEFAULT_MODEL, dtype: str = "auto", device: str = "auto", max_text_tokens: int = 2048
+        cls,
+        name: str = DEFAULT_MODEL,
+        dtype: str = "auto",
+        device: str = "auto",
+        max_text_tokens: int = 2048,
+        readings: Path | None = None,
     ) -> LocalModel:
         """Load a model by catalogue name, folder, GGUF file or hub id.
 
@@ -104,11 +109,14 @@ class LocalModel:
             dtype: "auto", "bfloat16", "float16" or "float32".
             device: "auto" or a torch device.
             max_text_tokens: longer texts lose their middle.
+            readings: folder where readings and hidden states are kept; by default the user's cache.
         """
         # Picked here for all processes: other machines might pick another.
         picked = str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
         weights = together(_load_weights, name, picked, device)
-        return cls(name, weights, max_text_tokens=max_text_tokens, cache=ReadingCache(), state_cache=StateCache())
+        cache = ReadingCache(readings / "readings.sqlite" if readings else None)
+        states = StateCache(readings / "states" if readings else None)
+        return cls(name, weights, max_text_tokens=max_text_tokens, cache=cache, state_cache=states)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A model goes to another process by its name; there are weights of its own."""

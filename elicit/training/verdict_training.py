@@ -60,7 +60,7 @@ class TrainingConfig:
         instruction_share: share of the examples that are instructions, where the schedule has any.
         loss: "example" lets an instruction count as much as one verdict; "token" lets each token of its response do so.
         temperature: of the mixture of domains; see `mixture`.
-        wordings: ask in other wordings, half of them inverted together with the verdict.
+        wordings: share of the texts that are asked about once more, in another wording, inverted, or about something else.
         first_layer: layers below this one stay as they are, and what they make of an example is computed once. (What a resumed
             training makes of it again is equal to rounding.)
         full: train all weights (of the layers that learn) instead of a LoRA adapter; that takes a lower rate, 2e-5 say.
@@ -82,7 +82,7 @@ class TrainingConfig:
     instruction_share: float = 0.25
     loss: Loss = "example"
     temperature: float = 1.0
-    wordings: bool = False
+    wordings: float = 0.0
     first_layer: int = 0
     full: bool = False
     accumulation: int = 1

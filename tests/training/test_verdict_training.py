@@ -57,7 +57,7 @@ def test_all_ways_to_the_logits_equal_the_plain_forward_pass(base, first_layer: 
     source, heads = domain("film"), Heads()
     examples = examples_of(base.model, source, 8, heads, shots=1.0)
     assert [len(example["reads"]) for example in examples] == [1] * 8 + [8]
-    examples += examples_of(base.model, source, 8, heads, wordings=True)
+    examples += examples_of(base.model, source, 8, heads, wordings=1.0)
     examples += instruction_examples(base.model, own_instructions(3), heads)
     assert len(heads) > 3
     batch = collate(numbered(examples))
@@ -354,16 +354,23 @@ def test_other_wordings_are_asked_with_their_own_verdicts(base) -> None:
     source, heads = domain("film"), Heads()
     prompt = base.model.prompt(source.question)
     plain = examples_of(base.model, source, 64)
-    asked = examples_of(base.model, source, 64, heads, wordings=True)
+    asked = examples_of(base.model, source, 64, heads, wordings=1.0)
+    assert [example["targets"] for example in asked[:64]] == [example["targets"] for example in plain]
     turned = [
         "Would it be wrong" in text or 'Is "No"' in text
-        for text in (base.model.tokenizer.decode(heads[example["head"]]) for example in asked)
+        for text in (base.model.tokenizer.decode(heads[example["head"]]) for example in asked[64:])
     ]
     assert sum(turned) == 32
     words = {prompt.verdict.flagged, prompt.verdict.cleared}
-    for one, other, is_turned in zip(plain, asked, turned, strict=True):
-        assert (one["targets"] != other["targets"]) == is_turned
+    of_row = {example["where"]: example for example in plain}
+    assert {example["where"] for example in asked[64:]} == set(of_row)
+    for other, is_turned in zip(asked[64:], turned, strict=True):
+        one = of_row[other["where"]]
+        assert one["weights"] == other["weights"]
         assert words.issuperset(other["targets"])
+        if is_turned:
+            assert one["targets"] != other["targets"]
+    assert len(examples_of(base.model, source, 64, heads, wordings=0.25)) == 64 + 16
 
 
 def test_a_high_temperature_makes_the_shares_of_the_sources_alike() -> None:
