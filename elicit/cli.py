@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from elicit.errors import ElicitError
+from elicit.processes import joined
 
 DEMO = {
     "sources": ("vader/amazon",),
@@ -31,11 +32,12 @@ NOT_IN_DEMO = ("icm", "bootstrap", "self-training")  # for its ten minutes
 
 
 class ErrorGroup(click.Group):
-    """A group whose commands end with one clear line instead of a traceback, and can be interrupted."""
+    """A group whose commands run in several processes, end with one line instead of a traceback, and can be interrupted."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with joined():
+                return super().invoke(context)
         except ElicitError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:

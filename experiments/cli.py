@@ -108,6 +108,18 @@ def probes(out: Path, **sizes: int) -> None:
     benchmark_probes(**sizes, out=out, say=click.echo)
 
 
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--texts", default=256, show_default=True, type=click.IntRange(16))
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
+@click.option("--out", type=OUT, required=True, help="Results of other numbers of processes stay there.")
+def processes(model: str, texts: int, repeats: int, out: Path) -> None:
+    """With the processes that a launcher such as torchrun started, against what one process was measured to do."""
+    from experiments.benchmark_processes import benchmark_processes
+
+    benchmark_processes(model, texts, repeats, out, say=click.echo)
+
+
 PARTS = ("speed", "sweep", "transfer")
 
 
