@@ -109,7 +109,7 @@ def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], No
         RunError: the folder belongs to another run, is in use, or cannot be written.
     """
     domains = _Domains(config)
-    with _claim(out):
+    with claim(out):
         try:
             return _Run(config, out, domains, command, say).finish()
         except (OSError, SafetensorError) as error:
@@ -458,8 +458,12 @@ def _too_few_labels(train: Domain) -> str | None:
     return None
 
 
-def _claim(out: Path) -> AbstractContextManager[Any]:
-    """One process at a time works in a run folder."""
+def claim(out: Path) -> AbstractContextManager[Any]:
+    """One process at a time works in a folder, which is made if it is missing.
+
+    Raises:
+        RunError: another process works there, or nothing can be written there.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / ".lock", timeout=0)

@@ -1,0 +1,6 @@
+"""One command per question that a paper would ask; each composes `elicit` and `probes`."""
+
+# By name, the question that the module of this name (with _ for -) answers; see experiments/experiment.py.
+EXPERIMENTS = {
+    "elicitation": "Which label-free method recovers how much of the gap, and what does it cost?",
+}

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from elicit.cli import ErrorGroup
+from experiments import EXPERIMENTS
 
 OUT = click.Path(path_type=Path, file_okay=False)
 
@@ -21,14 +22,25 @@ def main() -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
-@main.command()
-@click.option("--preset", type=click.Choice(["smoke", "default", "full"]), default="default", show_default=True)
-@click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")
-def elicitation(preset: str, out: Path) -> None:
-    """All label-free methods on several targets, from the untrained and from the source-trained model."""
-    from experiments.elicitation import PRESETS, run_elicitation
+def _command(name: str, question: str) -> click.Command:
+    @click.option(
+        "--preset",
+        type=click.Choice(["smoke", "default", "full"]),
+        default="default",
+        show_default=True,
+        help="smoke: a minute; default: within 40 minutes on two cores; full: for a GPU.",
+    )
+    @click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")
+    def command(preset: str, out: Path) -> None:
+        from experiments.experiment import conduct
 
-    run_elicitation(PRESETS[preset], out, say=click.echo)
+        conduct(name, preset, out, say=click.echo)
+
+    return click.command(name, help=question)(command)
+
+
+for _name, _question in EXPERIMENTS.items():
+    main.add_command(_command(_name, _question))
 
 
 @main.command()

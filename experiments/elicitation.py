@@ -1,15 +1,25 @@
-"""Which label-free method recovers how much of the gap, from the untrained and from the source-trained model?"""
+"""Which label-free method recovers how much of the gap, and what does it cost? From the untrained and the source-trained model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from elicit.files import write_json
+from elicit.domains import Domain, load_domain
+from elicit.evaluation import Resampled, difference, gap_recovered, mean_over_seeds, paired_aurocs
+from elicit.evaluation.bootstrap import undefined
+from elicit.evaluation.score_files import read_scores
+from elicit.files import read_json
 from elicit.methods import METHODS
-from elicit.reports import render_table
+from elicit.reports.cells import percent, signed
+from elicit.reports.charts import Point, pareto, scatter
+from elicit.reports.drawing import Drawing
+from elicit.reports.page import Section, Table
 from elicit.runs import RunConfig, run
+from experiments.experiment import Findings, Folder
 
 
 @dataclass(frozen=True)
@@ -21,19 +31,24 @@ class Preset:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     texts: dict[str, int]
+    epochs: float = 2.0
     model: str = "smollm2-135m-instruct"
 
 
 SLOW = ("icm", "self-training")  # minutes to hours of one target on a CPU
+STARTS = ("source-trained", "untrained")
+# One reading of hidden states serves all of these in a run; the first one of them pays for it there.
+SHARED_STATES = ("ccs", "crc", "vinc", "kmeans", "pca", "state-consistency")
 
 
 PRESETS = {
     "smoke": Preset(
         sources=("vader/amazon",),
-        targets=("vader/tweets",),
-        methods=("untrained", "transfer", "ccs", "state-consistency", "keyword-target"),
+        targets=("vader/tweets", "vader/nyt"),
+        methods=("untrained", "transfer", "ccs", "random-shots", "keyword-target", "verdict-target"),
         seeds=(0,),
-        texts={"source_texts": 96, "target_texts": 48, "calibration_texts": 32, "test_texts": 64},
+        texts={"source_texts": 64, "target_texts": 24, "calibration_texts": 16, "test_texts": 48},
+        epochs=1.0,
     ),
     "default": Preset(
         sources=("vader/amazon", "facts/countries"),
@@ -52,16 +67,183 @@ PRESETS = {
 }
 
 
-def run_elicitation(preset: Preset, out: Path, say: Callable[[str], None]) -> None:
-    """One run folder per seed and starting model below `out`, and `results.json` with the rows of all."""
-    rows = []
+def run_elicitation(preset: Preset, folder: Folder) -> Findings:
+    """One run folder per seed and starting model, and the means over seeds."""
+    outs: dict[str, list[Path]] = {start: [] for start in STARTS}
+    warnings: list[str] = []
     for start, sources in (("source-trained", preset.sources), ("untrained", ())):
         for seed in preset.seeds:
             methods = tuple(name for name in preset.methods if sources or METHODS[name].labels != "source")
             config = RunConfig(
-                preset.model, sources, preset.targets, methods, seed=seed, drop_overlap=True, **preset.texts
+                preset.model,
+                sources,
+                preset.targets,
+                methods,
+                seed=seed,
+                epochs=preset.epochs,
+                drop_overlap=True,
+                **preset.texts,
             )
-            outcome = run(config, out / f"seed-{seed}" / start, f"elicit-experiment elicitation --out {out}", say)
-            say(render_table(outcome.results))
-            rows += [row | {"seed": seed, "start": start} for row in outcome.results["rows"]]
-    write_json(out / "results.json", {"schema": 1, "rows": rows})
+            out = folder.out / f"seed-{seed}" / start
+            outs[start].append(out)
+            warnings += alarms(run(config, out, folder.command, folder.say).results, f"{start}, seed {seed}")
+    rows = [
+        row
+        for name in preset.targets
+        for start in STARTS
+        for row in target_rows(load_domain(name), start, outs[start], preset)
+    ]
+    return Findings(rows, summary(rows), sections(rows, preset), MEASURED, warnings)
+
+
+def target_rows(target: Domain, start: str, outs: Sequence[Path], preset: Preset) -> list[dict[str, Any]]:
+    """One row per method: means over seeds, all on the same texts and draws."""
+    test = target.test.sample(preset.texts["test_texts"])
+    files = {
+        (method, at): out / "scores" / target.name / f"{method}.jsonl"
+        for method in preset.methods
+        for at, out in enumerate(outs)
+    }
+    scores = {str(key): read_scores(path) for key, path in files.items() if path.is_file()}
+    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    coverage = {key: part.coverage for key, part in scores.items()}
+
+    def mean(method: str) -> Resampled | None:
+        found = [figures[str((method, at))] for at in range(len(outs)) if str((method, at)) in figures]
+        return mean_over_seeds(found) if len(found) == len(outs) else None
+
+    means = {method: found for method in preset.methods if (found := mean(method)) is not None}
+    floor, ceiling, baseline = means.get("untrained"), means.get("verdict-target"), means.get("transfer")
+    timings = [read_json(out / "timings.json") for out in outs]
+    rows = []
+    for method, found in means.items():
+        rows.append(
+            {
+                "target": target.name,
+                "start": start,
+                "method": method,
+                "labels_used": METHODS[method].labels
+                if start == "untrained" or METHODS[method].label_free is None
+                else "source",
+                "label_free": METHODS[method].label_free is not None,
+                "seeds": len(outs),
+                "n": n,
+                "coverage": statistics.mean(coverage[str((method, at))] for at in range(len(outs))),
+                "auroc": found.to_json(),
+                "gap_recovered": gap_recovered(found, floor, ceiling)
+                if floor and ceiling
+                else undefined("there is no untrained monitor, or none that is trained on target labels"),
+                "versus_transfer": difference(found, baseline)
+                if baseline and method != "transfer"
+                else undefined("there is no transfer monitor to compare with"),
+                "seconds": cost(timings, target.name, method, "seconds"),
+                "tokens": cost(timings, target.name, method, "tokens"),
+            }
+        )
+    return rows
+
+
+def cost(timings: Sequence[dict[str, Any]], target: str, method: str, unit: str) -> float:
+    """Mean over seeds of what a method took on a target. Methods that share a reading are each charged for it."""
+    spent = []
+    for held in timings:
+        sharing = SHARED_STATES if method in SHARED_STATES else (method,)
+        spent.append(max(held[f"{target}/{name}"][unit] for name in sharing if f"{target}/{name}" in held))
+    return round(statistics.mean(spent), 2)
+
+
+def alarms(results: dict[str, Any], where: str) -> list[str]:
+    """Warnings of a run and of its methods, and methods that failed."""
+    found = [f"{where}: {warning}" for warning in results["warnings"]]
+    for row in results["rows"]:
+        named = f"{where}, {row['target']}, {row['method']}"
+        found += [f"{named}: {warning}" for warning in row.get("warnings", [])]
+        if "error" in row:
+            found.append(f"{named} failed: {row['error']}")
+        if row.get("coverage", 1.0) < 1.0:
+            found.append(f"{named}: {1 - row['coverage']:.1%} of the texts are unscored")
+    return found
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What label-free methods add to transfer, and which ones nobody beats at their price."""
+    sentences = []
+    targets = list(dict.fromkeys(row["target"] for row in rows))
+    for method in dict.fromkeys(row["method"] for row in rows if row["label_free"]):
+        own = [row["versus_transfer"] for row in rows if row["method"] == method and row["start"] == "source-trained"]
+        read = [entry["reading"] for entry in own if entry["value"] is not None]
+        if read:
+            said = [(read.count(word), word) for word in ("better", "no clear difference", "worse")]
+            counted = ", ".join(f"{word} on {count}" for count, word in said if count)
+            sentences.append(
+                f"{method} against the transfer monitor that it starts from: {counted} of {len(read)} targets."
+            )
+    for target in targets:
+        best = pareto(points(rows, target))
+        sentences.append(
+            f"{target}: nothing is both cheaper and better than {', '.join(point.name for point in best)}."
+        )
+    return sentences
+
+
+def points(rows: Sequence[dict[str, Any]], target: str) -> list[Point]:
+    """Agreement against seconds of everything that uses no label of the target."""
+    return [
+        Point(max(row["seconds"], 0.01), row["auroc"]["value"], row["method"], f"from the {row['start']} model")
+        for row in rows
+        if row["target"] == target
+        and row["labels_used"] != "target"
+        and row["auroc"]["value"] is not None
+        and not (row["start"] == "untrained" and not row["label_free"])
+    ]
+
+
+def sections(rows: Sequence[dict[str, Any]], preset: Preset) -> list[Section]:
+    """The front of agreement against cost, and a table per target."""
+    panels = {target: points(rows, target) for target in preset.targets}
+    said = "; ".join(
+        f"{target}: " + ", ".join(f"{point.name} {point.y:.3f} in {point.x:.1f} s" for point in held)
+        for target, held in panels.items()
+    )
+    front = Drawing(
+        "front",
+        "front",
+        f"AUROC against seconds, {said}.",
+        scatter(panels, "seconds on this target", "AUROC", logarithmic=True, front=True),
+        caption="Agreement against the seconds of eliciting and scoring, without source training. The line joins what nothing "
+        "else beats at its price.",
+    )
+    tables = [
+        Table(
+            f"{target}: means over {len(preset.seeds)} seeds, 95 % intervals over texts and seeds",
+            ("Method", "Start", "Labels", "AUROC", "Gap recovered", "Above transfer", "Coverage", "Tokens", "Seconds"),
+            [
+                (
+                    row["method"],
+                    row["start"],
+                    row["labels_used"],
+                    row["auroc"],
+                    percent(row["gap_recovered"]),
+                    signed(row["versus_transfer"]),
+                    f"{row['coverage']:.1%}",
+                    round(row["tokens"]),
+                    row["seconds"],
+                )
+                for row in rows
+                if row["target"] == target
+            ],
+        )
+        for target in preset.targets
+    ]
+    return [Section("Agreement against cost", drawings=[front]), Section("Targets", tables=tables)]
+
+
+MEASURED = (
+    "Every figure is on test texts whose labels no method saw, on the texts that all methods scored, and its interval draws these "
+    "texts and the seeds, the same for all methods: differences are paired.",
+    "Gap recovered is (method − untrained) / (trained on target labels − untrained); it is undefined where the interval of the "
+    "denominator touches 0.",
+    "Seconds and tokens are those of eliciting and scoring on one target. What several methods read together is charged to "
+    "each of them, at the price of the dearest. Source training, which serves all targets, is not part of them.",
+    "A monitor that does not beat keyword-source or keyword-target may only have learned keywords.",
+)

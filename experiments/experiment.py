@@ -1,0 +1,163 @@
+"""What all experiments share: presets, a folder that continues where it was interrupted, findings and what is written of them.
+
+manifest.json      which experiment with which preset, versions, the model's fingerprint
+parts/*.json       what was measured, unit by unit: the same command computes none of them twice
+results.json       schema, experiment, preset, command, rows, summary, warnings
+figures/, report.html
+
+An experiment is a module `experiments.NAME` with a frozen dataclass `Preset`, `PRESETS` (smoke, default, full), and a function
+`run_NAME(preset, folder) -> Findings`; `experiments.EXPERIMENTS` names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from elicit.errors import RunError
+from elicit.files import read_json, write_json
+from elicit.monitors import VerdictMonitor
+from elicit.reports.drawing import write_drawings
+from elicit.reports.page import Section
+from elicit.runs import claim, versions
+from experiments.report import write_report
+
+SCHEMA = 1
+SIZES = ("smoke", "default", "full")
+Unit = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an experiment found.
+
+    Attributes:
+        rows: one per measurement, for `results.json`: names, n, coverage, and figures with intervals or undefined with a reason.
+        summary: what was found, in plain words that say no more than the intervals allow.
+        warnings: every alarm.
+        sections: tables and figures of the report.
+        measured: how it was measured, sentence by sentence.
+    """
+
+    rows: Sequence[dict[str, Any]]
+    summary: Sequence[str]
+    sections: Sequence[Section]
+    measured: Sequence[str]
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of one experiment.
+
+    Attributes:
+        out: where it is.
+        say: called with one line per step.
+        command: what makes or continues it.
+    """
+
+    out: Path
+    say: Callable[[str], None] = lambda _: None
+    command: str = ""
+    _loaded: dict[str, VerdictMonitor] = field(default_factory=dict)
+
+    def part(self, work: Callable[[], T], **unit: Any) -> T:
+        """What `work` gives for one unit: from disk, where an earlier call of the same command left it.
+
+        Args:
+            work: computes something that JSON can hold.
+            unit: everything, besides the preset's constants, that decides what comes out: names, sizes, seeds.
+        """
+        path = self.out / "parts" / f"{_hash(unit)}.json"
+        if not path.is_file():
+            self.say(
+                ", ".join(f"{value}" if isinstance(value, str) else f"{name} {value}" for name, value in unit.items())
+            )
+            write_json(path, {"unit": unit, "result": work()})
+        found: T = read_json(path)["result"]
+        return found
+
+    def untrained(self, name: str) -> VerdictMonitor:
+        """A model as it came, loaded when it is first asked for; a folder is not continued with other weights."""
+        if name not in self._loaded:
+            from elicit.language_models.local import LocalModel
+
+            self.say(f"loading {name}")
+            model = LocalModel.load(name)
+            path = self.out / "manifest.json"
+            manifest = read_json(path)
+            known = manifest["models"].setdefault(name, model.fingerprint())
+            if known != model.fingerprint():
+                raise RunError(f"{self.out}: {name} is another model than when this began; choose another --out")
+            write_json(path, manifest)
+            self._loaded[name] = VerdictMonitor(model)
+        return self._loaded[name]
+
+
+def conduct(name: str, size: str, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run or continue an experiment, and write results, figures and report; what `results.json` holds.
+
+    Args:
+        name: of the experiment.
+        size: of the preset.
+        out: its folder; one that holds something else is refused.
+        say: called with one line per step.
+
+    Raises:
+        RunError: the folder belongs to something else, is in use, or cannot be written.
+    """
+    module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+    preset = module.PRESETS[size]
+    command = shlex.join(["elicit-experiment", name, "--preset", size, "--out", str(out)])
+    with claim(out):
+        _open(out, {"experiment": name, "preset": size, "sizes": json.loads(json.dumps(asdict(preset)))}, command)
+        findings: Findings = getattr(module, f"run_{name.replace('-', '_')}")(preset, Folder(out, say, command))
+        results = {
+            "schema": SCHEMA,
+            "experiment": name,
+            "preset": size,
+            "command": command,
+            "rows": list(findings.rows),
+            "summary": list(findings.summary),
+            "warnings": list(dict.fromkeys(findings.warnings)),
+        }
+        write_json(out / "results.json", results)
+        write_drawings([drawing for section in findings.sections for drawing in section.drawings], out / "figures")
+        report = write_report(results, findings, read_json(out / "manifest.json"), out / "report.html")
+    for line in (*findings.summary, *(f"warning: {warning}" for warning in results["warnings"])):
+        say(f"· {line}")
+    say(f"report: {report.resolve()}")
+    return results
+
+
+def _open(out: Path, asked: dict[str, Any], command: str) -> None:
+    """Write the manifest, or check that the one which is there asks for the same."""
+    path = out / "manifest.json"
+    if not path.is_file():
+        if leftovers := sorted(entry.name for entry in out.iterdir() if entry.name != ".lock"):
+            raise RunError(f"{out} is not empty and holds no experiment ({leftovers[0]}, …); choose another --out")
+        write_json(path, {"schema": SCHEMA, **asked, "command": command, "models": {}, "versions": versions()})
+        return
+    held = read_json(path)
+    for key, value in asked.items():
+        if held.get(key) != value:
+            was = (
+                f"its {key} is {held.get(key)!r}"
+                if key != "sizes"
+                else f"with other sizes of the preset {asked['preset']}"
+            )
+            raise RunError(
+                f"{out} holds another experiment: {was}; choose another --out, or repeat the command that it was made with: "
+                f"{held.get('command')}"
+            )
+
+
+def _hash(unit: Unit) -> str:
+    return hashlib.sha256(json.dumps(unit, sort_keys=True).encode()).hexdigest()[:24]
