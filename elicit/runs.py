@@ -95,7 +95,13 @@ class Outcome:
     failed: int
 
 
-def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(
+    config: RunConfig,
+    out: Path,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    readings: Path | None = None,
+) -> Outcome:
     """Run, or continue, everything that a configuration asks for.
 
     Args:
@@ -103,6 +109,8 @@ def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], No
         out: the run's folder; one that holds another configuration is refused.
         command: the command line, for the manifest.
         say: called with one line per step.
+        readings: folder where readings and hidden states are kept; by default the user's cache. In one of its own a run spends what
+            it would have spent alone.
 
     Raises:
         DomainError: a domain cannot be used. Raised before any model is loaded.
@@ -111,7 +119,7 @@ def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], No
     domains = _Domains(config)
     with claim(out):
         try:
-            return _Run(config, out, domains, command, say).finish()
+            return _Run(config, out, domains, command, say, readings).finish()
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"cannot write to {out}: {error}; make room or choose another --out, then run the same command again: what is "
@@ -161,9 +169,15 @@ class _Domains:
 
 class _Run:
     def __init__(
-        self, config: RunConfig, out: Path, domains: _Domains, command: str, say: Callable[[str], None]
+        self,
+        config: RunConfig,
+        out: Path,
+        domains: _Domains,
+        command: str,
+        say: Callable[[str], None],
+        readings: Path | None,
     ) -> None:
-        self.config, self.out, self.domains, self.say = config, out, domains, say
+        self.config, self.out, self.domains, self.say, self.readings = config, out, domains, say, readings
         self.timings_file = out / "timings.json"
         self.timings: dict[str, Any] = read_json(self.timings_file) if self.timings_file.is_file() else {}
         self._open(command)
@@ -188,7 +202,7 @@ class _Run:
     @cached_property
     def untrained(self) -> VerdictMonitor:
         self.say(f"loading {self.config.model}")
-        model = LocalModel.load(self.config.model, self.config.dtype, self.config.device)
+        model = LocalModel.load(self.config.model, self.config.dtype, self.config.device, readings=self.readings)
         monitor = VerdictMonitor(model)
         # Verdict words and questions are checked for every domain before anything long begins.
         for domain in [*self.domains.sources, *self.domains.targets]:
@@ -382,20 +396,32 @@ class _Run:
 
 
 class _Timed(AbstractContextManager["_Timed"]):
-    """Seconds and tokens of one step, kept in timings.json: they differ between runs, and results.json must not."""
+    """Seconds and tokens of one step, kept in timings.json: they differ between runs, and results.json must not.
+
+    A step within another one, training that a method waits for say, is not part of the outer one's figures.
+    """
+
+    _current: _Timed | None = None
 
     def __init__(self, owner: _Run, name: str) -> None:
         self._owner, self._name, self._meter = owner, name, owner.untrained.model.meter
+        self._within = [0.0, 0]
 
     def __enter__(self) -> _Timed:
+        self._outer, _Timed._current = _Timed._current, self
         self._since, self._tokens = time.monotonic(), self._meter.tokens
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
+        _Timed._current = self._outer
+        seconds, tokens = time.monotonic() - self._since, self._meter.tokens - self._tokens
+        if self._outer is not None:
+            self._outer._within[0] += seconds
+            self._outer._within[1] += tokens
         if kind is None:
             self._owner.timings[self._name] = {
-                "seconds": round(time.monotonic() - self._since, 2),
-                "tokens": self._meter.tokens - self._tokens,
+                "seconds": round(seconds - self._within[0], 2),
+                "tokens": int(tokens - self._within[1]),
             }
             write_json(self._owner.timings_file, self._owner.timings)
 

@@ -20,12 +20,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from elicit.errors import RunError
+from elicit.domains import Domain
+from elicit.errors import DomainError, RunError
+from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
-from elicit.monitors import VerdictMonitor
+from elicit.monitors import Monitor, Scores, VerdictMonitor
 from elicit.reports.drawing import write_drawings
 from elicit.reports.page import Section
 from elicit.runs import claim, versions
+from elicit.training import TrainingConfig, train
 from experiments.report import write_report
 
 SCHEMA = 1
@@ -84,6 +87,41 @@ class Folder:
         found: T = read_json(path)["result"]
         return found
 
+    def scores(self, domain: Domain, name: str, load: Callable[[], Monitor]) -> Scores:
+        """Scores of a domain's texts: from disk, where an earlier call of the same command left them.
+
+        Args:
+            domain: what `held_out` gives.
+            name: of the monitor; with the domain's it names the file, so it says all that decides which monitor it is.
+            load: gives the monitor, trained or elicited.
+        """
+        path = self.out / "scores" / domain.name / f"{name}.jsonl"
+        if not path.is_file():
+            self.say(f"{domain.name}: {name}")
+            write_scores(path, load().score(domain.unlabelled()), None)
+        return read_scores(path)
+
+    def trained(
+        self,
+        name: str,
+        base: VerdictMonitor,
+        sources: Sequence[Domain],
+        config: TrainingConfig,
+        seed: int,
+    ) -> VerdictMonitor:
+        """A monitor trained on labelled texts; the same call continues what was interrupted.
+
+        Args:
+            name: of the monitor; it says all that decides which one it is.
+            base: what training starts from.
+            sources: labelled texts.
+            config, seed: as in `train`.
+        """
+        trained = train(base, sources, self.out / "monitors" / name, config, seed)
+        for note in trained.notes:
+            self.say(f"{name}: {note}")
+        return trained.monitor
+
     def untrained(self, name: str) -> VerdictMonitor:
         """A model as it came, loaded when it is first asked for; a folder is not continued with other weights."""
         if name not in self._loaded:
@@ -99,6 +137,19 @@ class Folder:
             write_json(path, manifest)
             self._loaded[name] = VerdictMonitor(model)
         return self._loaded[name]
+
+
+def held_out(domain: Domain, size: int) -> Domain:
+    """At most so many labelled test texts, whose labels are for measuring alone.
+
+    Raises:
+        DomainError: there are not both labels among them.
+    """
+    test = domain.test.sample(size)
+    known = test.take([row for row, label in enumerate(test.labels) if label is not None])
+    if len(set(known.labels)) < 2:
+        raise DomainError(f"{domain.name}: the first {size} test texts are not of both classes; choose more test texts")
+    return known
 
 
 def conduct(name: str, size: str, out: Path, say: Callable[[str], None]) -> dict[str, Any]:

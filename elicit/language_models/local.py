@@ -105,7 +105,12 @@ class LocalModel:
 
     @classmethod
     def load(
-        cls, name: str = DEFAULT_MODEL, dtype: str = "auto", device: str = "auto", max_text_tokens: int = 2048
+        cls,
+        name: str = DEFAULT_MODEL,
+        dtype: str = "auto",
+        device: str = "auto",
+        max_text_tokens: int = 2048,
+        readings: Path | None = None,
     ) -> LocalModel:
         """Load a model by catalogue name, folder, GGUF file or hub id.
 
@@ -114,9 +119,12 @@ class LocalModel:
             dtype: "auto", "bfloat16", "float16" or "float32".
             device: "auto" or a torch device.
             max_text_tokens: longer texts lose their middle.
+            readings: folder where readings and hidden states are kept; by default the user's cache.
         """
         weights = Weights(*load_model(name, dtype, device))
-        return cls(name, weights, max_text_tokens=max_text_tokens, cache=ReadingCache(), state_cache=StateCache())
+        cache = ReadingCache(readings / "readings.sqlite" if readings else None)
+        states = StateCache(readings / "states" if readings else None)
+        return cls(name, weights, max_text_tokens=max_text_tokens, cache=cache, state_cache=states)
 
     @classmethod
     def from_transformers(

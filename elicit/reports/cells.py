@@ -54,6 +54,12 @@ def signed(entry: Mapping[str, Any]) -> Cell:
     return _undefined(measure) if measure.value is None else measure_cell(measure, signed=True)
 
 
+def share(value: float) -> Cell:
+    """A share as per cent, rounded down, so that 99.96 % never reads as complete."""
+    said = "100%" if value >= 1 else f"{int(value * 1000 + 1e-9) / 10:.1f}%"
+    return Cell(said, sort=repr(value))
+
+
 def as_cell(held: Any) -> Cell:
     """What stands in a cell: a figure of `results.json`, a number, a word, nothing, or a cell as it is."""
     if isinstance(held, Cell):

@@ -16,6 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from elicit.reports.drawing import DASHES, FAINT, HUES, INK, MARKERS, MUTED, PAPER, WIDTH, svg
 
@@ -173,7 +174,7 @@ def scatter(
     Args:
         panels: title → points.
         x, y: what the axes are.
-        logarithmic: the first axis.
+        logarithmic: the first axis, where the points span more than a factor of three.
         front: join the points that no other one beats with as small an x and as large a y.
     """
 
@@ -187,8 +188,11 @@ def scatter(
             for at, group in enumerate(groups):
                 own = [point for point in held if point.group == group]
                 axes.plot([p.x for p in own], [p.y for p in own], **_mark(at), markersize=6, zorder=3)
-            if logarithmic:
+            if logarithmic and max(p.x for p in held) > 3 * min(p.x for p in held) > 0:
                 axes.set_xscale("log")
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                axes.xaxis.set_minor_formatter(NullFormatter())
             axes.margins(x=0.12, y=0.12)
             _names(axes, held)
             axes.set_xlabel(x)
@@ -297,8 +301,8 @@ def _panels(titles: Sequence[str], keys: int, columns: int = PANELS) -> tuple[An
     height = lines * (side + 0.45) + legend + 0.45
     width = max(WIDTH, columns * (side + 0.35) + 0.4)
     figure = Figure(figsize=(width, height))
-    grid = figure.add_gridspec(lines, columns, left=0.62 / width, right=0.985, top=1 - 0.35 / height)
-    grid.update(bottom=(legend + 0.6) / height, wspace=0.24, hspace=0.42)
+    grid = figure.add_gridspec(lines, columns, left=0.78 / width, right=0.985, top=1 - 0.35 / height)
+    grid.update(bottom=(legend + 0.6) / height, wspace=0.3, hspace=0.42)
     all_axes = [figure.add_subplot(grid[at // columns, at % columns]) for at in range(len(titles))]
     for title, axes in zip(titles, all_axes, strict=True):
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold", parse_math=False)
@@ -308,7 +312,7 @@ def _panels(titles: Sequence[str], keys: int, columns: int = PANELS) -> tuple[An
 
 
 def _key(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
-    key = figure.legend(handles, names, loc="lower center", ncols=4, frameon=False, fontsize=9, handlelength=2.6)
+    key = figure.legend(handles, names, loc="lower center", ncols=4, frameon=False, fontsize=9, handlelength=2.4)
     for text in key.get_texts():
         text.set_parse_math(False)
 

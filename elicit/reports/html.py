@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from elicit.files import write_text
-from elicit.reports.cells import DASH, Cell, measure_cell
+from elicit.reports.cells import DASH, Cell, measure_cell, share
 from elicit.reports.figures import draw_figures
 from elicit.reports.page import render
 from elicit.reports.rows import ReportRow, ReportTarget, Results, mappings, question_text, read_targets, texts
@@ -118,10 +119,8 @@ def _row(row: ReportRow, notes: dict[str, int]) -> dict[str, Any]:
 def _coverage(row: ReportRow) -> Cell:
     if row.coverage is None:
         return Cell(DASH, kind="text")
-    # Rounded down, so that 99.96 % never reads as complete.
-    said = "100%" if row.coverage >= 1 else f"{int(row.coverage * 1000 + 1e-9) / 10:.1f}%"
     reasons = ", ".join(f"{count} × {reason}" for reason, count in row.unscored.items())
-    return Cell(said, reasons, repr(row.coverage))
+    return replace(share(row.coverage), small=reasons)
 
 
 def _plain(held: Any, form: str, small: str = "") -> Cell:
