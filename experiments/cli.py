@@ -108,21 +108,19 @@ def probes(out: Path, **sizes: int) -> None:
     benchmark_probes(**sizes, out=out, say=click.echo)
 
 
-PARTS = ("speed", "sweep", "transfer", "schedules")
+PARTS = ("speed", "sweep", "transfer")
 
 
 @benchmark.command()
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
 @click.option("--texts", default=1000, show_default=True, type=click.IntRange(8), help="Of the source, for transfer.")
-@click.option("--schedule-texts", default=640, show_default=True, type=click.IntRange(8))
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Of each schedule.")
 @click.option("--part", "parts", multiple=True, default=PARTS, type=click.Choice(PARTS), help="Repeat for several.")
 @click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
-def training(model: str, texts: int, schedule_texts: int, seeds: int, parts: tuple[str, ...], out: Path) -> None:
-    """Training against TRL where it is installed, how far it carries, and what schedules break and mend."""
+def training(model: str, texts: int, parts: tuple[str, ...], out: Path) -> None:
+    """Training against TRL where it is installed, its rates and ranks, and how far it carries."""
     from experiments.benchmark_training import benchmark_training
 
-    benchmark_training(model, texts, schedule_texts, seeds, parts, out, say=click.echo)
+    benchmark_training(model, texts, parts, out, say=click.echo)
 
 
 if __name__ == "__main__":

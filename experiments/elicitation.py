@@ -167,8 +167,6 @@ def alarms(results: dict[str, Any], where: str) -> list[str]:
         found += [f"{named}: {warning}" for warning in row.get("warnings", [])]
         if "error" in row:
             found.append(f"{named} failed: {row['error']}")
-        if row.get("coverage", 1.0) < 1.0:
-            found.append(f"{named}: {1 - row['coverage']:.1%} of the texts are unscored")
     return found
 
 

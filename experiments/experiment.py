@@ -15,7 +15,7 @@ import hashlib
 import importlib
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -177,7 +177,7 @@ def conduct(name: str, size: str, out: Path, say: Callable[[str], None]) -> dict
             "command": command,
             "rows": list(findings.rows),
             "summary": list(findings.summary),
-            "warnings": list(dict.fromkeys(findings.warnings)),
+            "warnings": list(dict.fromkeys([*findings.warnings, *alarms(findings.rows)])),
         }
         write_json(out / "results.json", results)
         write_drawings([drawing for section in findings.sections for drawing in section.drawings], out / "figures")
@@ -186,6 +186,21 @@ def conduct(name: str, size: str, out: Path, say: Callable[[str], None]) -> dict
         say(f"· {line}")
     say(f"report: {report.resolve()}")
     return results
+
+
+def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What rows say that a reader should know before trusting them: texts without a score, and warnings beside figures."""
+    found = []
+    for row in rows:
+        named = ", ".join(str(value) for value in row.values() if isinstance(value, str) and value)
+        if row.get("coverage", 1.0) < 1.0:
+            found.append(f"{named}: {1 - row['coverage']:.1%} of the texts are unscored")
+        found += [
+            f"{named}, {name.replace('_', ' ')}: {figure['warning']}"
+            for name, figure in row.items()
+            if isinstance(figure, Mapping) and figure.get("warning")
+        ]
+    return found
 
 
 def _open(out: Path, asked: dict[str, Any], command: str) -> None:

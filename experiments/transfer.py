@@ -163,7 +163,11 @@ def target_rows(
     for recipe in plan:
         share = max(8, preset.source_texts // len(recipe.sources))
         chosen = [parts[name].balanced_sample(share) for name in recipe.sources]
-        scores[f"keyword {recipe.name}"] = folder.scores(test, f"keyword-{recipe.name}", lambda: keywords(chosen))  # noqa: B023
+        scores[f"keyword {recipe.name}"] = folder.scores(
+            test,
+            f"keyword-{recipe.name}",
+            lambda: KeywordMonitor.fit_domains(chosen),  # noqa: B023
+        )
         for seed in preset.seeds:
             name = f"{recipe.name}-{seed}"
             scores[name] = folder.scores(
@@ -196,14 +200,6 @@ def target_rows(
             }
         )
     return rows, {recipe.sources[0]: found for recipe, found in means.items() if len(recipe.sources) == 1}
-
-
-def keywords(domains: Sequence[Domain]) -> KeywordMonitor:
-    """TF-IDF and logistic regression on the same texts."""
-    rows = [
-        (text, label) for part in domains for text, label in zip(part.texts, part.labels, strict=True) if text.strip()
-    ]
-    return KeywordMonitor.fit([text for text, _ in rows], [int(label or 0) for _, label in rows], domains[0].question)
 
 
 def domain_distances(folder: Folder, preset: Preset, domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
@@ -342,10 +338,11 @@ def sections(
                 f"{t} {'undefined' if v is None else f'{v:.2f}'}" for t, v in zip(preset.domains, row, strict=True)
             )
             + "."
-            for line, row in zip(lines, values, strict=True)
+            for line, row in zip(lines, values, strict=False)
         )
 
-    aurocs, gaps = grid("auroc"), grid("gap_recovered")
+    aurocs, gaps = grid("auroc"), grid("gap_recovered")[:-1]
+    defined = any(value is not None for row in gaps for value in row)
     maps = [
         Drawing(
             "auroc-matrix",
@@ -358,12 +355,12 @@ def sections(
             "gap-matrix",
             "matrix",
             f"Gap recovered on each target (columns) by what was trained on (rows). {said(gaps)}",
-            heat_map(lines[:-1], preset.domains, gaps[:-1], (0.0, 1.0), "{:.0%}", "target"),
+            heat_map(lines[:-1], preset.domains, gaps, (0.0, 1.0), "{:.0%}", "target"),
             caption="Gap recovered: 0 is the untrained model, 1 the one trained on the target’s own labels. Open: undefined.",
         ),
     ]
     panels = {
-        f"{name}, Spearman {correlations[key]['value']:.2f}" if correlations[key]["value"] is not None else name: [
+        name: [
             Point(
                 pair[key],
                 pair["auroc_below_own_labels"]["value"],
@@ -425,7 +422,7 @@ def sections(
         ],
     )
     return [
-        Section("Sources and targets", drawings=maps, tables=[table]),
+        Section("Sources and targets", drawings=maps if defined else maps[:1], tables=[table]),
         Section("Distance and transfer", drawings=[foretold], tables=[apart]),
     ]
 

@@ -27,12 +27,12 @@ def transfer(given: Ingredients) -> Monitor:
 
 @reference("keyword-source", "source", "TF-IDF and logistic regression on the sources' labels")
 def keyword_source(given: Ingredients) -> Monitor:
-    return _keyword(given.sources)
+    return KeywordMonitor.fit_domains(given.sources)
 
 
 @reference("keyword-target", "target", "TF-IDF and logistic regression on the target's labels")
 def keyword_target(given: Ingredients) -> Monitor:
-    return _keyword([_labelled(given)])
+    return KeywordMonitor.fit_domains([_labelled(given)])
 
 
 @reference("probe-source", "source", "logistic regression on hidden states, sources' labels")
@@ -61,16 +61,6 @@ def _labelled(given: Ingredients) -> Domain:
     if given.target is None:
         raise ValueError("a reference with target labels was asked of a target that has none")
     return given.target
-
-
-def _keyword(domains: Sequence[Domain]) -> KeywordMonitor:
-    rows = [
-        (text, label)
-        for domain in domains
-        for text, label in zip(domain.texts, domain.labels, strict=True)
-        if label is not None and text.strip()
-    ]
-    return KeywordMonitor.fit([text for text, _ in rows], [label for _, label in rows], domains[0].question)
 
 
 def _source_share(given: Ingredients) -> list[Domain]:
