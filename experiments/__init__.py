@@ -7,4 +7,5 @@ EXPERIMENTS = {
     "elicitation": "Which label-free method recovers how much of the gap, and what does it cost?",
     "prompt-change": "Does a trained model answer the question that is asked, or the one that it was trained on?",
     "instruction": "Do instructions beside the verdicts keep what training breaks, or dilute what it is for?",
+    "thinking": "Do verdicts get better when the model reasons in its own words first?",
 }
