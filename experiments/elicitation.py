@@ -152,7 +152,7 @@ def target_rows(target: Domain, outs: Mapping[str, Sequence[Path]], preset: Pres
 
 def cost(timings: Sequence[dict[str, Any]], target: str, method: str, unit: str) -> float:
     """Mean over seeds of what a method took on a target. Methods that share a reading are each charged for it."""
-    spent = []
+    spent: list[float] = []
     for held in timings:
         sharing = SHARED_STATES if method in SHARED_STATES else (method,)
         spent.append(max(held[f"{target}/{name}"][unit] for name in sharing if f"{target}/{name}" in held))

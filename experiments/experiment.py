@@ -170,7 +170,7 @@ def conduct(name: str, size: str, out: Path, say: Callable[[str], None]) -> dict
     with claim(out):
         _open(out, {"experiment": name, "preset": size, "sizes": json.loads(json.dumps(asdict(preset)))}, command)
         findings: Findings = getattr(module, f"run_{name.replace('-', '_')}")(preset, Folder(out, say, command))
-        results = {
+        results: dict[str, Any] = {
             "schema": SCHEMA,
             "experiment": name,
             "preset": size,

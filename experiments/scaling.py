@@ -145,10 +145,10 @@ def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain
         rows.append(row)
     alone = [means[0, k] for k in preset.labels]
     for m in preset.adjacent[1:]:
-        found = worth(means[m, 0], alone, preset.labels)
-        rows.append({"kind": "worth", "target": test.name, "adjacent_labels": m, "target_labels_worth": found})
-        if found["value"] is not None:
-            rows[-1]["target_labels_per_adjacent_label"] = rounded(found["value"] / m)
+        value = worth(means[m, 0], alone, preset.labels)
+        rows.append({"kind": "worth", "target": test.name, "adjacent_labels": m, "target_labels_worth": value})
+        if value["value"] is not None:
+            rows[-1]["target_labels_per_adjacent_label"] = rounded(value["value"] / m)
     return rows
 
 

@@ -200,11 +200,3 @@ def _mean(values: NDArray[np.float64], weights: NDArray[np.float32]) -> Resample
     total = weights @ counted
     means = np.divide(weights @ filled, total, out=np.full(len(weights), np.nan), where=total > 0)
     return Resampled(float(means[0]), means[1:])
-
-
-def following_gain(after: PromptChange, before: PromptChange) -> Resampled:
-    """Paired difference of two monitors' question-following rates on the same suite."""
-    if [asked.question for asked in after.asked] != [asked.question for asked in before.asked]:
-        raise ValueError("two question-following rates can be compared on the same questions only")
-    a, b = after.following(), before.following()
-    return Resampled(a.value - b.value, a.replicates - b.replicates)

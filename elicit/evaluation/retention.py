@@ -47,14 +47,6 @@ class Retention:
             "pass_rate": self.pass_rate().to_json(),
         }
 
-    def against(self, before: Retention, seed: int = 0) -> dict[str, Any]:
-        """By what share the loss grew, and how many more answers are right, both paired: the same pairs in each draw."""
-        gain = (self.passes - before.passes)[np.isfinite(self.passes)]
-        return {
-            "loss_growth": self.loss_growth(before, seed).to_json(),
-            "pass_rate_gain": resampled_means(gain, seed).to_json(),
-        }
-
     def held(self) -> dict[str, Any]:
         """Everything for JSON; `from_held` gives back an equal one."""
         return {
