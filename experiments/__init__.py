@@ -8,4 +8,6 @@ EXPERIMENTS = {
     "prompt-change": "Does a trained model answer the question that is asked, or the one that it was trained on?",
     "instruction": "Do instructions beside the verdicts keep what training breaks, or dilute what it is for?",
     "thinking": "Do verdicts get better when the model reasons in its own words first?",
+    "summaries": "How good are summaries by untrained and trained models, and does the verdict survive them?",
+    "challenges": "Which label-free method survives imbalance, distractors, impossible, few or long texts, other words?",
 }

@@ -98,6 +98,18 @@ def lengthened(domain: Domain, words: int, seed: int) -> Domain:
     )
 
 
+def truncated(domain: Domain, words: int) -> Domain:
+    """What is left of texts that do not fit: at most so many words, of which the middle ones go as in prompts."""
+
+    def cut(text: str) -> str:
+        held = text.split()
+        return (
+            text if len(held) <= words else " ".join([*held[: words // 2], *held[len(held) - (words - words // 2) :]])
+        )
+
+    return replace(domain, texts=tuple(map(cut, domain.texts)))
+
+
 def with_words(domain: Domain, flagged: str, cleared: str) -> Domain:
     """The same question, answered with other words."""
     return replace(domain, question=replace(domain.question, flagged=flagged, cleared=cleared))

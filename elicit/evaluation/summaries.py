@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
-from scipy.stats import spearmanr
 
 from elicit.evaluation.agreement import difference, paired_aurocs
-from elicit.evaluation.bootstrap import REPLICATES, resampled_means, undefined
+from elicit.evaluation.bootstrap import Resampled, mean_over_seeds, resampled_means, undefined
 from elicit.language_models.generation import Generation
 from elicit.language_models.local import LocalModel
 from elicit.monitors.calibration import fit_calibration
@@ -54,7 +53,7 @@ def reference_losses(model: LocalModel, texts: Sequence[str], references: Sequen
 
 @dataclass(frozen=True)
 class Survival:
-    """What a monitor finds in n texts and in summaries of them.
+    """What a monitor finds in n texts and in summaries of them; figures are on the texts that have both scores.
 
     Attributes:
         of_texts, of_summaries: scores of the same texts in the same order; what has no summary is unscored.
@@ -66,29 +65,46 @@ class Survival:
     labels: Sequence[int | None]
     groups: Sequence[Hashable | None] | None = None
 
-    def to_json(self, replicates: int = REPLICATES, seed: int = 0) -> dict[str, Any]:
-        """AUROCs and their paired difference, and how often both verdicts are the same, on the texts that have both scores.
+    @property
+    def both(self) -> NDArray[np.bool_]:
+        """(n,) True where the text and its summary were scored."""
+        return self.of_texts.scored & self.of_summaries.scored
+
+    def same_verdict(self) -> Resampled:
+        """How often both verdicts are the same.
 
         A verdict is whether a score lies above the threshold that calibration without labels finds among the scores of its kind.
         """
-        both = self.of_texts.scored & self.of_summaries.scored
-        found: dict[str, Any] = {
-            "n": int(both.sum()),
-            "coverage": float(both.mean()) if len(both) else 0.0,
-            "unscored": self.of_summaries.unscored(),
-        }
-        pair = {"text": self.of_texts, "summary": self.of_summaries}
-        try:
-            aurocs, _ = paired_aurocs(pair, self.labels, self.groups, replicates, seed)
-        except ValueError as error:
-            reason = undefined(str(error))
-            found |= dict.fromkeys(("auroc_text", "auroc_summary", "auroc_difference"), reason)
-        else:
-            found |= {f"auroc_{kind}": figure.to_json() for kind, figure in aurocs.items()}
-            found["auroc_difference"] = difference(aurocs["summary"], aurocs["text"])
-        read = [part.values[both] for part in pair.values()]
-        verdicts = [fit_calibration(values).flagged(values) for values in read]
-        found["same_verdict"] = resampled_means(verdicts[0] == verdicts[1], seed, replicates).to_json()
-        ranked = float(spearmanr(*read).statistic) if both.sum() > 2 and all(np.ptp(part) for part in read) else np.nan
-        found["rank_correlation"] = ranked if np.isfinite(ranked) else None
-        return found
+        read = [scores.values[self.both] for scores in (self.of_texts, self.of_summaries)]
+        of_text, of_summary = (fit_calibration(values).flagged(values) for values in read)
+        return resampled_means(of_text == of_summary)
+
+    def aurocs(self) -> tuple[Resampled, Resampled]:
+        """AUROC on texts and on summaries, paired.
+
+        Raises:
+            ValueError: texts of one class alone have both scores.
+        """
+        scores = {"text": self.of_texts, "summary": self.of_summaries}
+        figures, _ = paired_aurocs(scores, self.labels, self.groups)
+        return figures["text"], figures["summary"]
+
+
+def survival_figures(found: Sequence[Survival]) -> dict[str, Any]:
+    """Means over seeds for JSON: AUROC on texts and on summaries, the paired difference, and how often verdicts are the same."""
+    row: dict[str, Any] = {
+        "n": min(int(each.both.sum()) for each in found),
+        "coverage": float(np.mean([each.both.mean() for each in found])),
+        "unscored": found[0].of_summaries.unscored(),
+        "same_verdict": mean_over_seeds([each.same_verdict() for each in found]).to_json(),
+    }
+    try:
+        pairs = [each.aurocs() for each in found]
+    except ValueError as error:
+        return row | dict.fromkeys(("auroc_text", "auroc_summary", "auroc_difference"), undefined(str(error)))
+    text, short = (mean_over_seeds([pair[at] for pair in pairs]) for at in (0, 1))
+    return row | {
+        "auroc_text": text.to_json(),
+        "auroc_summary": short.to_json(),
+        "auroc_difference": difference(short, text),
+    }

@@ -14,6 +14,7 @@ from elicit.domains.challenges import (
     IMPOSSIBLE,
     inverted,
     lengthened,
+    truncated,
     with_balance,
     with_distractor,
     with_impossible,
@@ -81,6 +82,11 @@ def test_long_texts_keep_the_text_in_their_middle() -> None:
         assert len(after.split()) >= 30
         assert len(long.split()) < 60 + len(text.split()) + 20
     assert found.labels == DOMAIN.labels
+
+
+def test_truncated_texts_keep_both_ends() -> None:
+    found = truncated(replace(DOMAIN, texts=("a b c d e", "a b c", *DOMAIN.texts[2:])), 3)
+    assert found.texts[:3] == ("a d e", "a b c", "text is bad")
 
 
 def test_words_and_question_change_while_labels_stay() -> None:

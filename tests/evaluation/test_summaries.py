@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from elicit.domains.reference_summaries import load_reference_summaries
-from elicit.evaluation.summaries import INSTRUCTION, Survival, copied, reference_losses, rouge
+from elicit.evaluation.summaries import INSTRUCTION, Survival, copied, reference_losses, rouge, survival_figures
 from elicit.language_models.generation import Generation
 from elicit.language_models.local import LocalModel
 from elicit.monitors.scores import scores_from
@@ -52,16 +52,15 @@ TEXTS = scores_from([str(i) for i in range(40)], np.where(np.arange(40) < 20, 5.
 
 def test_a_faithful_summary_keeps_the_verdict() -> None:
     same = scores_from(TEXTS.ids, TEXTS.values * 0.5 + 9)
-    found = Survival(TEXTS, same, LABELS).to_json()
+    found = survival_figures([Survival(TEXTS, same, LABELS)])
     assert (found["n"], found["coverage"]) == (40, 1.0)
     assert found["auroc_difference"] == {"value": 0.0, "low": 0.0, "high": 0.0, "reading": "no clear difference"}
     assert found["same_verdict"]["value"] == 1
-    assert found["rank_correlation"] == pytest.approx(1)
 
 
 def test_a_summary_that_turns_a_quarter_of_the_verdicts_round_shows() -> None:
     turned = np.where(np.arange(40) % 4 == 0, -TEXTS.values, TEXTS.values)
-    found = Survival(TEXTS, scores_from(TEXTS.ids, turned), LABELS).to_json()
+    found = survival_figures([Survival(TEXTS, scores_from(TEXTS.ids, turned), LABELS)])
     assert found["same_verdict"]["value"] == 0.75
     assert found["auroc_summary"]["value"] == pytest.approx(0.5625, abs=0.2)
     assert found["auroc_difference"]["reading"] == "worse"
@@ -69,9 +68,9 @@ def test_a_summary_that_turns_a_quarter_of_the_verdicts_round_shows() -> None:
 
 def test_missing_summaries_are_left_out_of_both_and_counted() -> None:
     missing = ["the tokens ran out" if i < 10 else None for i in range(40)]
-    found = Survival(TEXTS, scores_from(TEXTS.ids, TEXTS.values, missing), LABELS).to_json()
+    found = survival_figures([Survival(TEXTS, scores_from(TEXTS.ids, TEXTS.values, missing), LABELS)])
     assert (found["n"], found["coverage"], found["unscored"]) == (30, 0.75, {"the tokens ran out": 10})
-    none = Survival(TEXTS, scores_from(TEXTS.ids, TEXTS.values, ["no"] * 20 + [None] * 20), LABELS).to_json()
+    none = survival_figures([Survival(TEXTS, scores_from(TEXTS.ids, TEXTS.values, ["no"] * 20 + [None] * 20), LABELS)])
     assert none["auroc_difference"]["value"] is None
     assert "one class" in none["auroc_difference"]["undefined"]
 
