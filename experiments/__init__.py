@@ -10,4 +10,5 @@ EXPERIMENTS = {
     "thinking": "Do verdicts get better when the model reasons in its own words first?",
     "summaries": "How good are summaries by untrained and trained models, and does the verdict survive them?",
     "challenges": "Which label-free method survives imbalance, distractors, impossible, few or long texts, other words?",
+    "control": "How much harm does an auditor see who reads the most suspicious transcripts of an agent?",
 }

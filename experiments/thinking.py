@@ -31,6 +31,7 @@ from elicit.training import TrainingConfig
 from experiments.experiment import Findings, Folder, held_out
 
 STARTS = ("untrained", "trained")
+FEWEST = 5  # scored texts of a class, below which an AUROC and its interval are chance
 DIRECT, FORCED, WRITTEN, STUDENT, KEYWORDS = "direct", "forced", "written", "student", "keywords"
 
 
@@ -193,14 +194,14 @@ def row(
         "unscored": reasons,
     }
     direct = kept[Way(way.start, DIRECT)]
-    try:
-        pairs = [
-            paired_aurocs({"way": mine, "direct": plain}, test.labels, test.groups)
-            for mine, plain in zip(scores, direct, strict=True)
-        ]
-    except ValueError as error:
-        reason = undefined(str(error))
+    few = _too_few(scores, test)
+    if few:
+        reason = undefined(few)
         return found | {"n": min(int(part.scored.sum()) for part in scores), "auroc": reason, "versus_direct": reason}
+    pairs = [
+        paired_aurocs({"way": mine, "direct": plain}, test.labels, test.groups)
+        for mine, plain in zip(scores, direct, strict=True)
+    ]
     mine, plain = (mean_over_seeds([figures[key] for figures, _ in pairs]) for key in ("way", "direct"))
     return found | {
         "n": min(n for _, n in pairs),
@@ -209,6 +210,16 @@ def row(
         if way.reading != DIRECT
         else undefined("it is what others are compared with"),
     }
+
+
+def _too_few(scores: Sequence[Scores], test: Domain) -> str:
+    """Why what was scored is too little to compare, or nothing."""
+    labels = test.label_array()
+    for part in scores:
+        flagged, cleared = (int((labels[part.scored] == label).sum()) for label in (1, 0))
+        if min(flagged, cleared) < FEWEST:
+            return f"{flagged} flagged and {cleared} cleared texts have a verdict; fewer than {FEWEST} say nothing"
+    return ""
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -222,9 +233,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             )
             if reading == WRITTEN and own:
                 covered = [row["coverage"] for row in own]
-                sentences.append(
-                    f"The {start} model wrote a verdict that can be told for {min(covered):.0%} to {max(covered):.0%} of the texts."
-                )
+                range_ = " to ".join(dict.fromkeys(f"{value:.0%}" for value in (min(covered), max(covered))))
+                sentences.append(f"The {start} model wrote a verdict that can be told for {range_} of the texts.")
     for teacher in dict.fromkeys(row["teacher"] for row in rows if row["reading"] == STUDENT):
         own = [row for row in rows if row["teacher"] == teacher]
         sentences.append(

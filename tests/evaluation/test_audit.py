@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elicit.evaluation import bootstrap_weights
-from elicit.evaluation.audit import audit
+from elicit.evaluation.audit import audit, over_steps
+from elicit.monitors.scores import scores_from
 
 
 def safety(scores, labels, budget, share=None) -> tuple[float, float]:
@@ -97,3 +98,12 @@ def test_budgets_and_shares_are_shares() -> None:
     for budget, share in ((0.0, None), (1.0, None), (5.0, None), (0.1, 1.0), (0.1, -0.1)):
         with pytest.raises(ValueError, match="share"):
             audit([1.0, 0], [1, 0], np.ones((1, 2)), budget, share)
+
+
+def test_a_transcript_is_as_suspicious_as_its_worst_step_or_its_mean_one() -> None:
+    steps = scores_from(["a 1", "a 2", "b 1", "c 1", "c 2"], [1.0, 4, -2, 0, 9], [None, None, None, "too long", None])
+    owners = ["a", "a", "b", "c", "c"]
+    worst = over_steps(steps, owners, ["b", "a", "c", "d"], "max")
+    np.testing.assert_array_equal(worst.values, [-2, 4, np.nan, np.nan])
+    assert worst.reasons == (None, None, "c 1: too long", "it has no step")
+    np.testing.assert_array_equal(over_steps(steps, owners, ["a", "b"], "mean").values, [2.5, -2])
