@@ -228,10 +228,12 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for start in STARTS:
         for reading in (FORCED, WRITTEN):
             own = [row for row in rows if row["start"] == start and row["reading"] == reading and row["budget"]]
+            if not own:
+                continue
             sentences.append(
                 f"{_readings(own, 'versus_direct')}: the {start} model’s {reading} verdict after reasoning, against its direct one."
             )
-            if reading == WRITTEN and own:
+            if reading == WRITTEN:
                 covered = [row["coverage"] for row in own]
                 range_ = " to ".join(dict.fromkeys(f"{value:.0%}" for value in (min(covered), max(covered))))
                 sentences.append(f"The {start} model wrote a verdict that can be told for {range_} of the texts.")
