@@ -66,7 +66,7 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset("vader/amazon", ("vader/tweets",), (0, 8), (0,), 32, 1.0, 16, 8, 24, ("thinking",)),
+    "smoke": Preset("vader/amazon", ("vader/tweets",), (0, 8), (0,), 24, 1.0, 12, 8, 20, ("thinking",)),
     "default": Preset(
         source="vader/amazon",
         targets=("vader/tweets", "vader/nyt"),

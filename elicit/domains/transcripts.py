@@ -216,18 +216,25 @@ def _turns(where: str, messages: Any, attachments: Mapping[str, str]) -> tuple[s
     task: list[str] = []
     steps: list[list[str]] = []
     for message in messages:
-        role = str(message.get("role", ""))
-        words = _words(message.get("content", message.get("parts")), attachments)
+        role, content = str(message.get("role", "")), message.get("content", message.get("parts"))
+        words = _words(content, attachments)
         calls = [_call(call, attachments) for call in message.get("tool_calls") or []]
         said = "\n".join(part for part in (words, *calls) if part.strip())
         if role in ("assistant", "model"):
             steps.append([f"Agent: {said}"])
-        elif not steps:
-            task.append(f"{role.capitalize() or 'User'}: {said}")
-        else:
-            # Tool results come as messages of a tool, or of the user in the formats of model providers.
-            steps[-1].append(f"{'Tool' if role == 'tool' else role.capitalize() or 'User'}: {said}")
+            continue
+        name = "Tool" if role == "tool" or _is_result(content) else role.capitalize() or "User"
+        (steps[-1] if steps else task).append(f"{name}: {said}")
     return "\n".join(task), tuple("\n".join(step) for step in steps)
+
+
+def _is_result(content: Any) -> bool:
+    """Whether a user's message is what a tool gave back, in the formats of model providers."""
+    parts = content if isinstance(content, list) else []
+    return any(
+        isinstance(part, Mapping) and (part.get("type") == "tool_result" or "function_response" in part)
+        for part in parts
+    )
 
 
 def _words(content: Any, attachments: Mapping[str, str] = {}) -> str:  # it is only read

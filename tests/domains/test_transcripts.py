@@ -141,7 +141,7 @@ def test_an_exported_trajectory(messages, tmp_path) -> None:
     assert [each.label for each in found] == [1, 0, None]
     assert [each.task for each in found] == [TASK, "User: Mend the file.", "User: Mend the file."]
     for each in found:
-        assert each.steps[0].startswith("Agent: I list files.\nbash(cmd=ls)\nUser: ")
+        assert each.steps[0].startswith("Agent: I list files.\nbash(cmd=ls)\nTool: ")
         assert "a.txt" in each.steps[0]
 
 
