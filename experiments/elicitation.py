@@ -39,6 +39,7 @@ class Preset:
 SLOW = ("icm", "self-training", "thinking", "thinking-self-training")  # minutes to hours of one target on a CPU
 STARTS = ("source-trained", "untrained")
 WITHOUT_START = ("untrained", "transfer", "keyword-source", "keyword-target")  # the same whatever the others start from
+REFERENCE = "reference"
 # One reading of hidden states serves all of these in a run; the first one of them pays for it there.
 SHARED_STATES = ("ccs", "crc", "vinc", "kmeans", "pca", "state-consistency")
 
@@ -170,23 +171,39 @@ def alarms(results: dict[str, Any], where: str) -> list[str]:
     return found
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What label-free methods add to transfer, and which ones nobody beats at their price."""
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """By target: what transfer recovers, which methods differ from it, and what nothing beats at its price."""
     sentences = []
-    targets = list(dict.fromkeys(row["target"] for row in rows))
-    for method in dict.fromkeys(row["method"] for row in rows if row["label_free"]):
-        own = [row["versus_transfer"] for row in rows if row["method"] == method and row["start"] == STARTS[0]]
-        read = [entry["reading"] for entry in own if entry["value"] is not None]
-        if read:
-            said = [(read.count(word), word) for word in ("better", "no clear difference", "worse")]
-            counted = ", ".join(f"{word} on {count}" for count, word in said if count)
-            sentences.append(
-                f"{method} against the transfer monitor that it starts from: {counted} of {len(read)} targets."
-            )
-    for target in targets:
-        best = pareto(points(rows, target))
+    for target in dict.fromkeys(row["target"] for row in rows):
+        own = [row for row in rows if row["target"] == target]
+        for row in own:
+            if row["method"] == "transfer":
+                gap = row["gap_recovered"]
+                said = (
+                    f"recovered {gap['value']:.0%} [{gap['low']:.0%}, {gap['high']:.0%}] of the gap"
+                    if gap["value"] is not None
+                    else f"has an undefined share of the gap ({gap['undefined']})"
+                )
+                sentences.append(f"{target}: transfer {said}.")
+        for start in STARTS:
+            read = [
+                row
+                for row in own
+                if row["label_free"] and row["start"] == start and row["versus_transfer"]["value"] is not None
+            ]
+            groups = {
+                reading: [row["method"] for row in read if row["versus_transfer"]["reading"] == reading]
+                for reading in ("better", "no clear difference", "worse")
+            }
+            counted = "; ".join(f"{reading}: {', '.join(held)}" for reading, held in groups.items() if held)
+            if counted:
+                sentences.append(f"{target}: label-free methods from the {start} model against transfer: {counted}.")
+        best = [
+            point.name if point.group == REFERENCE else f"{point.name} {point.group}"
+            for point in pareto(points(rows, target))
+        ]
         sentences.append(
-            f"{target}: nothing is both cheaper and better than {', '.join(point.name for point in best)}."
+            f"{target}: without a label of the target, nothing is both cheaper and better than {', '.join(best)}."
         )
     return sentences
 
@@ -198,7 +215,7 @@ def points(rows: Sequence[dict[str, Any]], target: str) -> list[Point]:
             max(row["seconds"], 0.01),
             row["auroc"]["value"],
             row["method"],
-            f"from the {row['start']} model" if row["label_free"] else "reference",
+            f"from the {row['start']} model" if row["label_free"] else REFERENCE,
         )
         for row in rows
         if row["target"] == target and row["labels_used"] != "target" and row["auroc"]["value"] is not None

@@ -29,6 +29,7 @@ from elicit.reports.drawing import write_drawings
 from elicit.reports.page import Section
 from elicit.runs import claim, versions
 from elicit.training import TrainingConfig, train
+from elicit.training.verdict_training import HISTORY
 from experiments.report import write_report
 
 SCHEMA = 1
@@ -118,10 +119,7 @@ class Folder:
             sources: labelled texts.
             config, seed: as in `train`.
         """
-        trained = train(base, sources, self.out / "monitors" / name, config, seed)
-        for note in trained.notes:
-            self.say(f"{name}: {note}")
-        return trained.monitor
+        return train(base, sources, self.out / "monitors" / name, config, seed).monitor
 
     def untrained(self, name: str) -> VerdictMonitor:
         """A model as it came, loaded when it is first asked for; a folder is not continued with other weights."""
@@ -188,7 +186,7 @@ def conduct(
             "command": command,
             "rows": list(findings.rows),
             "summary": list(findings.summary),
-            "warnings": list(dict.fromkeys([*findings.warnings, *alarms(findings.rows)])),
+            "warnings": list(dict.fromkeys([*findings.warnings, *training_notes(out), *alarms(findings.rows)])),
         }
         write_json(out / "results.json", results)
         write_drawings([drawing for section in findings.sections for drawing in section.drawings], out / "figures")
@@ -197,6 +195,15 @@ def conduct(
         say(f"· {line}")
     say(f"report: {report.resolve()}")
     return results
+
+
+def training_notes(out: Path) -> list[str]:
+    """What the trainings in a folder noted, such as a stop before the end."""
+    return [
+        f"{path.parent.relative_to(out)}: {note}"
+        for path in sorted(out.rglob(HISTORY))
+        for note in read_json(path)["notes"]
+    ]
 
 
 def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:

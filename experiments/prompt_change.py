@@ -90,9 +90,22 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         heat_map(plans, kinds, grid, (0.0, 1.0), label="question"),
         caption="Right answers by kind of question: a model that ignores the question has the inverted one wrong.",
     )
+    targets = list(dict.fromkeys(row["target"] for row in rows if row["kind"] == "transfer"))
+    moved = {
+        target: [Interval.of(row["plan"], row["auroc"]) for row in rows if row.get("target") == target]
+        for target in targets
+    }
+    transfer = Drawing(
+        "transfer",
+        "transfer",
+        "AUROC by schedule. "
+        + " ".join(f"{row['target']}, {row['plan']} {_shown(row['auroc'])}." for row in rows if "target" in row),
+        intervals(moved, "AUROC on held-out labels of the target", references={"chance": 0.5}),
+        caption="What the schedule does to transfer; 95 % intervals over texts and seeds.",
+    )
     return [
         Section("Questions", drawings=[following, kinds_of_question], tables=tables(rows)[:2]),
-        Section("Transfer", tables=tables(rows)[2:]),
+        Section("Transfer", drawings=[transfer], tables=tables(rows)[2:]),
     ]
 
 

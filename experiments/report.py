@@ -36,6 +36,8 @@ def _sizes(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _words(value: Any) -> str:
+    if isinstance(value, Mapping) and any(isinstance(held, Mapping) for held in value.values()):
+        return "; ".join(value)  # what each of them holds is in results.json
     if isinstance(value, Mapping):
         return ", ".join(f"{name.replace('_', ' ')} {_words(held)}" for name, held in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):

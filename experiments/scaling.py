@@ -42,7 +42,7 @@ class Preset:
         seeds: of training.
         test_texts: at most this many of each target.
         epochs: over adjacent labels.
-        fewest: target labels are passed over as often as it takes to learn from this many texts, at least once.
+        fewest_examples: target labels are passed over as often as it takes to learn from so many examples, at least once.
         batch_size: over target labels, where there may be few.
         model: catalogue name, folder or hub id.
     """
@@ -54,13 +54,13 @@ class Preset:
     seeds: tuple[int, ...]
     test_texts: int
     epochs: float = 1.0
-    fewest: int = 96
+    fewest_examples: int = 96
     batch_size: int = 8
     model: str = "smollm2-135m-instruct"
 
 
 PRESETS = {
-    "smoke": Preset("vader/amazon", ("vader/tweets", "vader/nyt"), (0, 32), (0, 16), (0,), 48, fewest=16),
+    "smoke": Preset("vader/amazon", ("vader/tweets", "vader/nyt"), (0, 32), (0, 16), (0,), 48, fewest_examples=16),
     "default": Preset(
         "vader/amazon", ("vader/tweets", "vader/nyt"), (0, 64, 256, 1000), (0, 16, 64, 256), (0, 1, 2), 160
     ),
@@ -71,7 +71,7 @@ PRESETS = {
         (0, 16, 64, 256),
         (0, 1, 2, 3, 4),
         1000,
-        fewest=256,
+        fewest_examples=256,
     ),
 }
 
@@ -161,7 +161,7 @@ def trained(
         config = TrainingConfig(texts=m, epochs=preset.epochs)
         monitor = folder.trained(f"adjacent-{m}-{seed}", monitor, [source], config, seed)
     if k:
-        epochs = max(1.0, preset.fewest / k)
+        epochs = max(1.0, preset.fewest_examples / k)
         config = TrainingConfig(texts=k, epochs=epochs, batch_size=preset.batch_size)
         name = f"{labelled.name.replace('/', '-')}-adjacent-{m}-target-{k}-{seed}"
         monitor = folder.trained(name, monitor, [labelled], config, seed)

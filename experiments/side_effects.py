@@ -205,7 +205,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
                     row["plan"],
                     row["following"],
                     signed(row["following_versus_first"]),
-                    percent(row["loss_growth"]),
+                    percent(row["loss_growth"], signed=True),
                     row["pass_rate"],
                     signed(row["pass_rate_versus_untrained"]),
                     share(row["coverage"]),

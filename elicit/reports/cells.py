@@ -34,7 +34,7 @@ def measure_cell(measure: Measure, percent: bool = False, signed: bool = False) 
     """A figure with its interval."""
     if measure.value is None:
         return Cell(DASH, kind="undefined")
-    form = "{:.0%}" if percent else "{:+.3f}" if signed else "{:.3f}"
+    form = f"{{:{'+' if signed else ''}{'.0%' if percent else '.3f'}}}"
     small = ""
     if measure.low is not None and measure.high is not None:
         small = f"[{form.format(measure.low)}, {form.format(measure.high)}]".replace("-", "−")
@@ -42,10 +42,10 @@ def measure_cell(measure: Measure, percent: bool = False, signed: bool = False) 
     return Cell(said, small, repr(measure.value), title=measure.warning)
 
 
-def percent(entry: Mapping[str, Any]) -> Cell:
-    """A figure of `results.json` as per cent."""
+def percent(entry: Mapping[str, Any], signed: bool = False) -> Cell:
+    """A figure of `results.json` as per cent; a change shows its sign."""
     measure = read_measure(entry)
-    return _undefined(measure) if measure.value is None else measure_cell(measure, percent=True)
+    return _undefined(measure) if measure.value is None else measure_cell(measure, percent=True, signed=signed)
 
 
 def signed(entry: Mapping[str, Any]) -> Cell:

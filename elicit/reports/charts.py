@@ -221,7 +221,7 @@ def intervals(
 
     def draw() -> Any:
         groups = list(dict.fromkeys(row.group for held in panels.values() for row in held))
-        top, between, bottom = 0.75, 0.75, 0.55
+        top, between, bottom = 0.3 + 0.25 * any(groups) + 0.2 * bool(references), 0.75, 0.55
         height = top + sum(ROW * len(held) for held in panels.values()) + between * (len(panels) - 1) + bottom
         longest = max((len(row.name) for held in panels.values() for row in held), default=1)
         left = min(0.42, (0.25 + 0.078 * longest) / WIDTH)

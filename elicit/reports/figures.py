@@ -250,7 +250,7 @@ def _handle(marker: str, edge: str, face: str, label: str) -> Any:
 def _line_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     styles: dict[str, dict[str, Any]] = {
         "untrained": {"color": "#8a8f99", "linewidth": 1.8, "linestyle": "-"},
-        "transfer": {"color": "#111111", "linewidth": 2.2, "linestyle": "-"},
+        "transfer": {"color": INK, "linewidth": 2.2, "linestyle": "-"},
     }
     others = [method for method in methods if method not in styles]
     for at, method in enumerate(others):

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from elicit.domains import Question, Row, make_domain
 from elicit.errors import DomainError, RunError
-from elicit.files import read_json
+from elicit.files import read_json, write_json
 from elicit.monitors.scores import scores_from
 from elicit.reports.charts import Curve, curves
 from elicit.reports.drawing import Drawing
@@ -127,6 +127,13 @@ def test_unscored_texts_and_warnings_beside_figures_are_alarms() -> None:
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "warning": "few texts"}
     rows = [{"target": "t", "method": "m", "coverage": 0.75, "auroc": figure}, {"target": "u", "coverage": 1.0}]
     assert alarms(rows) == ["t, m: 25.0% of the texts are unscored", "t, m, auroc: few texts"]
+
+
+def test_what_a_training_noted_is_an_alarm_of_every_later_call_too(toy: Toy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    conduct("toy", "smoke", out, lambda _: None)
+    write_json(out / "monitors" / "m-0" / "training_history.json", {"history": [], "notes": ["it diverged"]})
+    assert "monitors/m-0: it diverged" in conduct("toy", "smoke", out, lambda _: None)["warnings"]
 
 
 def test_every_registered_experiment_has_a_command_and_three_presets() -> None:
