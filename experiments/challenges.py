@@ -399,6 +399,7 @@ MEASURED = (
     "balance, and nothing else; methods receive texts without labels.",
     "A challenge in the texts or in the question meets the test texts too; class balance, number of texts and impossible texts "
     "only the texts that methods are elicited on. Test texts and draws are the same, so that differences are paired.",
+    "Transfer and keywords look at no text of the target: of challenges in those texts alone they notice nothing.",
     "Random word: one of two words behind every text, whatever its label. Impossible texts: the words of the domain thrown "
     "together, a third of all texts. Long texts: plain statements around every text. Truncated texts: eight words, the first "
     "and the last. Words swapped: the opposite question, so that No is the flagged word.",
