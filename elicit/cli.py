@@ -28,7 +28,7 @@ DEMO = {
     "test_texts": 200,
     "drop_overlap": True,
 }
-NOT_IN_DEMO = ("icm", "bootstrap", "self-training")  # for its ten minutes
+NOT_IN_DEMO = ("icm", "bootstrap", "self-training", "thinking", "thinking-self-training")  # for its ten minutes
 
 
 class ErrorGroup(click.Group):

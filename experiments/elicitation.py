@@ -36,7 +36,7 @@ class Preset:
     model: str = "smollm2-135m-instruct"
 
 
-SLOW = ("icm", "self-training")  # minutes to hours of one target on a CPU
+SLOW = ("icm", "self-training", "thinking", "thinking-self-training")  # minutes to hours of one target on a CPU
 STARTS = ("source-trained", "untrained")
 WITHOUT_START = ("untrained", "transfer", "keyword-source", "keyword-target")  # the same whatever the others start from
 REFERENCE = "reference"

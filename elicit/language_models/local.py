@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,12 @@ from elicit.language_models.engine import Engine, Progress
 from elicit.language_models.generation import Generation, Sampling, check_generation, generate
 from elicit.language_models.loading import DEFAULT_MODEL, load_model, pick_device, pick_dtype
 from elicit.language_models.prompts import (
+    VERDICT_LINE,
     ConversationPrompt,
     EncodedText,
     InstructionPrompt,
     TextPrompt,
+    ThinkingPrompt,
     Verdict,
     VerdictPrompt,
 )
@@ -62,6 +64,19 @@ class Readings:
     reasons: tuple[str | None, ...]
     truncated: NDArray[np.bool_]
     verdict_mass: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Thoughts:
+    """What a model wrote about n texts before it gave its verdict.
+
+    Attributes:
+        written: (n,) reasoning, and what follows it where the tokens allowed.
+        forced: log-odds of the verdict right after each reasoning, whatever was written behind it.
+    """
+
+    written: tuple[Generation, ...]
+    forced: Readings
 
 
 class LocalModel:
@@ -265,13 +280,59 @@ class LocalModel:
         for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
             prefix += prompt.turn(shot, flagged)
         rows, reasons = _that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
-        suffixes = [prompt.suffix(encoded[row]) for row in rows]
-        values, mass = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
+        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
+        return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
+
+    def think(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        description: str = "thinking",
+    ) -> Thoughts:
+        """Reasoning about n texts, and verdict log-odds after it.
+
+        Args:
+            question: what is asked about each text.
+            texts: (n,) the texts.
+            max_tokens: reasoning ends after this many; 0 asks for the verdict at once, under the same instruction.
+            temperature, seed: of the sampling, as in `generate`.
+            description: what the progress bar says.
+        """
+        prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
+        encoded = prompt.encode(texts)
+        if max_tokens:
+            sampling = Sampling(max_tokens, self._stop_tokens(), temperature, seed)
+            written = self._generate(prompt, texts, sampling, description)
+        else:
+            written = [Generation("", reason=text.reason) for text in encoded]
+        rows, reasons = _that_fit(encoded, self.context_length)
+        # A verdict that was written already would make the forced one a repetition of it.
+        reasonings = [written[row].text.partition(VERDICT_LINE)[0] for row in rows]
+        forced = prompt.forced([encoded[row] for row in rows], reasonings)
+        suffixes = dict(zip(rows, forced, strict=True))
+        read = self._read_last(prompt.head, suffixes, encoded, reasons, prompt, f"{description}, verdicts")
+        return Thoughts(tuple(written), read)
+
+    def _read_last(
+        self,
+        prefix: Sequence[int],
+        suffixes: Mapping[int, Sequence[int]],
+        encoded: Sequence[EncodedText],
+        reasons: list[str | None],
+        prompt: VerdictPrompt | ThinkingPrompt,
+        description: str,
+    ) -> Readings:
+        """Log-odds behind the suffixes of some of n texts; the other texts keep their reasons."""
+        rows = list(suffixes)
+        values, mass = np.full(len(encoded), np.nan), np.full(len(encoded), np.nan)
         sampled = range(0, len(rows), max(1, len(rows) // MASS_SAMPLE))
-        read, sample = self._read(prefix, suffixes, [[len(s) - 1] for s in suffixes], prompt, description, sampled)
+        last = [[len(suffix) - 1] for suffix in suffixes.values()]
+        read, sample = self._read(prefix, list(suffixes.values()), last, prompt, description, sampled)
         for i, row in enumerate(rows):
             values[row], mass[row] = read[i][0], sample.get(i, np.nan)
-        for row in rows:
             if not np.isfinite(values[row]):
                 values[row], reasons[row] = np.nan, "the model's logits are not finite numbers; try --dtype float32"
         return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
@@ -310,7 +371,7 @@ class LocalModel:
         prefix: Sequence[int],
         suffixes: Sequence[Sequence[int]],
         reads: Sequence[Sequence[int]],
-        prompt: VerdictPrompt,
+        prompt: VerdictPrompt | ThinkingPrompt,
         description: str,
         sampled: Sequence[int] = (),
     ) -> tuple[list[NDArray[np.float64]], dict[int, float]]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,7 @@ class Ingredients:
 
 
 LabelFree = Callable[[VerdictMonitor, UnlabelledDomain, int], Elicited]
+Found = TypeVar("Found", bound=LabelFree)
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,10 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def label_free(name: str, description: str) -> Callable[[LabelFree], LabelFree]:
+def label_free(name: str, description: str) -> Callable[[Found], Found]:
     """Register a function of (monitor, unlabelled target, seed) as a label-free method."""
 
-    def register(function: LabelFree) -> LabelFree:
+    def register(function: Found) -> Found:
         METHODS[name] = Method(name, description, "none", label_free=function)
         return function
 
