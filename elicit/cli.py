@@ -1,4 +1,4 @@
-"""The command line: `elicit demo | run | train | score | report | domains | methods`.
+"""The command line: `elicit demo | run | train | score | doctor | report | domains | methods`.
 
 Heavy imports stand inside the commands, so that help and errors in options come at once.
 """
@@ -55,7 +55,7 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--model",
             default="smollm2-135m-instruct",
             show_default=True,
-            help="Catalogue name, folder, GGUF file or hub id.",
+            help="Catalogue name, folder, GGUF file, hub id, or endpoint:URL#NAME of a served model.",
         ),
     ):
         command = option(command)
@@ -102,7 +102,10 @@ def main(quiet: bool) -> None:
     logging.basicConfig(level=logging.ERROR if quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in (
         "httpx",
+        "httpx2",
+        "openai",
         "httpcore",
+        "httpcore2",
         "filelock",
         "urllib3",
         "datasets",
@@ -144,7 +147,7 @@ def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
 
     A domain is a name from `elicit domains`, a .toml file beside its data, or hub:owner/name.
     """
-    chosen = _all_methods() if "all" in methods else tuple(dict.fromkeys(methods))
+    chosen = _all_methods(options["model"]) if "all" in methods else tuple(dict.fromkeys(methods))
     _run(out, methods=chosen, **options)
 
 
@@ -272,6 +275,22 @@ def score(
 
 
 @main.command()
+@click.option("--model", required=True, help="The served model: endpoint:URL#NAME.")
+@click.option(
+    "--against", required=True, help="The same model here: catalogue name, folder, hub id, or a monitor's folder."
+)
+@click.option("--domain", default="vader/amazon", show_default=True, help="Whose texts are scored both ways.")
+@click.option("--dtype", type=click.Choice(["auto", "bfloat16", "float16", "float32"]), default="auto")
+@click.option("--device", default="auto")
+def doctor(model: str, against: str, domain: str, dtype: str, device: str) -> None:
+    """Compare a served model with the same model here: log-odds of 64 texts, tokens and template."""
+    from elicit.evaluation.parity import compare
+
+    for line in compare(model, against, domain, dtype, device).plain_words():
+        click.echo(line)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def report(folder: Path) -> None:
     """Print a run's table and write its figures and HTML report again."""
@@ -350,10 +369,12 @@ def cache(clear: bool, clear_all: bool) -> None:
         click.echo(f"  {entry.name:<20} {sum(path.stat().st_size for path in files) / 1e6:>10.1f} MB")
 
 
-def _all_methods() -> tuple[str, ...]:
+def _all_methods(model: str = "") -> tuple[str, ...]:
+    """All methods that a model has what they need for: a served one has verdicts alone."""
+    from elicit.language_models.address import is_endpoint
     from elicit.methods import METHODS
 
-    return tuple(METHODS)
+    return tuple(name for name, method in METHODS.items() if method.needs == "verdicts" or not is_endpoint(model))
 
 
 def _run(out: Path, **options: Any) -> None:

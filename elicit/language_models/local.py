@@ -7,7 +7,6 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +22,6 @@ from elicit.language_models.engine import Engine, Progress
 from elicit.language_models.generation import Generation, Sampling, check_generation, generate
 from elicit.language_models.loading import DEFAULT_MODEL, load_model, pick_device, pick_dtype
 from elicit.language_models.prompts import (
-    VERDICT_LINE,
     ConversationPrompt,
     EncodedText,
     InstructionPrompt,
@@ -32,6 +30,7 @@ from elicit.language_models.prompts import (
     Verdict,
     VerdictPrompt,
 )
+from elicit.language_models.readings import Readings, Thoughts, that_fit
 from elicit.language_models.states import StateCache, States
 from elicit.language_models.weights import Weights, hash_of_files
 from elicit.processes import count, spread, together, works_for_another
@@ -47,36 +46,6 @@ CHECKPOINT = 1024  # sequences of each process after which what was read is kept
 SHARD = 512  # texts whose hidden states are held and kept together
 ANSWERS = 128  # answers of each process after which what was written is kept
 LONGEST_SHOT = 192  # tokens of one example in a few-shot context; a longer one loses its middle
-
-
-@dataclass(frozen=True)
-class Readings:
-    """Verdict log-odds of n texts.
-
-    Attributes:
-        values: (n,) logit(flagged) − logit(cleared), NaN where there is a reason.
-        reasons: (n,) why a text has no log-odds, else None.
-        truncated: (n,) True where the middle of the text was left out.
-        verdict_mass: (n,) probability on both verdict tokens together; NaN outside a sample of some 32 texts.
-    """
-
-    values: NDArray[np.float64]
-    reasons: tuple[str | None, ...]
-    truncated: NDArray[np.bool_]
-    verdict_mass: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Thoughts:
-    """What a model wrote about n texts before it gave its verdict.
-
-    Attributes:
-        written: (n,) reasoning, and what follows it where the tokens allowed.
-        forced: log-odds of the verdict right after each reasoning, whatever was written behind it.
-    """
-
-    written: tuple[Generation, ...]
-    forced: Readings
 
 
 class LocalModel:
@@ -213,6 +182,11 @@ class LocalModel:
         return self._weights.tokenizer
 
     @property
+    def dtype(self) -> str:
+        """Of the weights, as torch names it."""
+        return str(self.transformers_model.dtype)
+
+    @property
     def layers(self) -> int:
         """Number of decoder layers."""
         return len(self.engine.layers)
@@ -279,7 +253,7 @@ class LocalModel:
         prefix = list(prompt.head)
         for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
             prefix += prompt.turn(shot, flagged)
-        rows, reasons = _that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
+        rows, reasons = that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
         suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
         return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
 
@@ -308,10 +282,8 @@ class LocalModel:
             written = self._generate(prompt, texts, sampling, description)
         else:
             written = [Generation("", reason=text.reason) for text in encoded]
-        rows, reasons = _that_fit(encoded, self.context_length)
-        # A verdict that was written already would make the forced one a repetition of it.
-        reasonings = [written[row].text.partition(VERDICT_LINE)[0] for row in rows]
-        forced = prompt.forced([encoded[row] for row in rows], reasonings)
+        rows, reasons = that_fit(encoded, self.context_length)
+        forced = prompt.forced([encoded[row] for row in rows], [written[row].text for row in rows])
         suffixes = dict(zip(rows, forced, strict=True))
         read = self._read_last(prompt.head, suffixes, encoded, reasons, prompt, f"{description}, verdicts")
         return Thoughts(tuple(written), read)
@@ -452,7 +424,7 @@ class LocalModel:
         self, prompt: VerdictPrompt, texts: Sequence[str], layers: tuple[int, ...], log_odds: bool, step: Progress
     ) -> States:
         encoded = prompt.encode(texts)
-        rows, reasons = _that_fit(encoded, self.context_length - len(prompt.head) - len(prompt.tail) - 1)
+        rows, reasons = that_fit(encoded, self.context_length - len(prompt.head) - len(prompt.tail) - 1)
         suffixes = [prompt.suffix(encoded[row]) for row in rows]
         key = reading_key(self.fingerprint(), tuple(prompt.head), prompt.verdict, tuple(map(tuple, suffixes)))
         held = self._state_cache.get(key, layers, log_odds) if self._state_cache else None
@@ -729,11 +701,3 @@ def _linear_names(layers: torch.nn.ModuleList) -> set[str]:
         for name, module in layers[0].named_modules()
         if (isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D") and ".lora_" not in name
     }
-
-
-def _that_fit(encoded: Sequence[EncodedText], room: int) -> tuple[list[int], list[str | None]]:
-    reasons = [text.reason for text in encoded]
-    for row, text in enumerate(encoded):
-        if reasons[row] is None and len(text.ids) > room:
-            reasons[row] = "the text does not fit into the model's context after its examples"
-    return [row for row, reason in enumerate(reasons) if reason is None], reasons

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from elicit.domains import Domain
+from elicit.language_models.language_model import local_model
 from elicit.methods.registry import Ingredients, reference
 from elicit.methods.states import PROBE_TEXTS, upper_layers
 from elicit.monitors.keyword import KeywordMonitor
@@ -20,7 +21,7 @@ def untrained(given: Ingredients) -> Monitor:
     return given.untrained
 
 
-@reference("transfer", "source", "the model fine-tuned on the sources' labels, asked about the target")
+@reference("transfer", "source", "the model fine-tuned on the sources' labels, asked about the target", "training")
 def transfer(given: Ingredients) -> Monitor:
     return given.start
 
@@ -35,22 +36,32 @@ def keyword_target(given: Ingredients) -> Monitor:
     return KeywordMonitor.fit_domains([_labelled(given)])
 
 
-@reference("probe-source", "source", "logistic regression on hidden states, sources' labels")
+@reference("probe-source", "source", "logistic regression on hidden states, sources' labels", "hidden states")
 def probe_source(given: Ingredients) -> Monitor:
     return _probe(LogisticProbe(), given.start, _source_share(given))
 
 
-@reference("mean-difference-source", "source", "difference of the classes' mean hidden states, sources' labels")
+@reference(
+    "mean-difference-source",
+    "source",
+    "difference of the classes' mean hidden states, sources' labels",
+    "hidden states",
+)
 def mean_difference_source(given: Ingredients) -> Monitor:
     return _probe(MeanDifference(), given.start, _source_share(given))
 
 
-@reference("probe-target", "target", "logistic regression on hidden states, target's labels")
+@reference("probe-target", "target", "logistic regression on hidden states, target's labels", "hidden states")
 def probe_target(given: Ingredients) -> Monitor:
     return _probe(LogisticProbe(), given.start, [_labelled(given).sample(PROBE_TEXTS)])
 
 
-@reference("verdict-target", "target", "the transfer monitor fine-tuned further on the target's labels: the ceiling")
+@reference(
+    "verdict-target",
+    "target",
+    "the transfer monitor fine-tuned further on the target's labels: the ceiling",
+    "training",
+)
 def verdict_target(given: Ingredients) -> Monitor:
     target = _labelled(given)
     trained = train_monitor(given.start, [target], given.folder / "adapter", given.training, given.seed)
@@ -69,4 +80,5 @@ def _source_share(given: Ingredients) -> list[Domain]:
 
 
 def _probe(probe: SupervisedProbe, start: VerdictMonitor, domains: Sequence[Domain]) -> ProbeMonitor:
-    return ProbeMonitor.fit_supervised(probe, start.model, domains, upper_layers(start.model.layers))
+    model = local_model(start.model, "a probe needs hidden states")
+    return ProbeMonitor.fit_supervised(probe, model, domains, upper_layers(model.layers))

@@ -30,6 +30,7 @@ Teacher = Callable[[VerdictMonitor, UnlabelledDomain, int], Elicited]
 @label_free(
     "self-training",
     "fine-tuned on the labels of which state-consistency is sure, round by round until they stand still",
+    "training",
 )
 def self_training(
     monitor: VerdictMonitor, target: UnlabelledDomain, seed: int, teacher: Teacher = state_consistency
