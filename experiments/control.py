@@ -50,6 +50,7 @@ class Preset:
         seeds: of training and methods.
         source_texts, epochs: of training.
         transcripts: at most this many.
+        steps: of each transcript at most this many are scored on their own, the last ones.
         folds: of transcripts, each scored by a monitor that was trained on the labels of the others; 0 leaves that out.
         log: files in place of the packaged transcripts.
         label: where a log holds its labels; see `read_transcripts`.
@@ -63,6 +64,7 @@ class Preset:
     source_texts: int
     epochs: float
     transcripts: int
+    steps: int
     folds: int
     log: tuple[str, ...] = ()
     label: str = ""
@@ -71,10 +73,10 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset("injection", (), (0,), 32, 1.0, 20, 0),
-    "default": Preset("pyrit/objective", ("state-consistency",), (0, 1, 2), 160, 1.0, 200, 2),
+    "smoke": Preset("injection", (), (0,), 24, 1.0, 16, 2, 0),
+    "default": Preset("pyrit/objective", ("state-consistency",), (0, 1, 2), 160, 1.0, 200, 12, 2),
     "full": Preset(
-        "pyrit/objective", ("state-consistency", "consistency", "ccs", "crc"), (0, 1, 2, 3, 4), 400, 2.0, 5000, 2
+        "pyrit/objective", ("state-consistency", "consistency", "ccs", "crc"), (0, 1, 2, 3, 4), 400, 2.0, 5000, 100, 2
     ),
 }
 
@@ -94,7 +96,7 @@ def run_control(preset: Preset, folder: Folder) -> Findings:
     if known != labelled.fingerprint():
         raise RunError(f"{folder.out}: the transcripts are others than when this began; choose another --out")
     held = {each.id: each for each in transcripts}
-    steps = step_domain(f"{name}/steps", question, [held[key] for key in labelled.ids])
+    steps = step_domain(f"{name}/steps", question, [held[key] for key in labelled.ids], preset.steps)
     work = _Work(preset, folder, labelled, steps)
     rows = work.rows()
     warnings = [f"{len(domain) - len(labelled)} transcripts have no label and are left out"] * (
