@@ -81,9 +81,21 @@ def transcript_domain(name: str, question: Question, transcripts: Sequence[Trans
     return make_domain(name, question, (Row(each.id, each.text, each.label, each.group) for each in transcripts))
 
 
-def step_domain(name: str, question: Question, transcripts: Sequence[Transcript]) -> UnlabelledDomain:
-    """One text per step, without labels: it is the transcript that has one. The group is the transcript's id."""
-    rows = [(each, step) for each in transcripts for step in range(len(each.steps))]
+def step_domain(
+    name: str, question: Question, transcripts: Sequence[Transcript], most: int | None = None
+) -> UnlabelledDomain:
+    """One text per step, without labels: it is the transcript that has one. The group is the transcript's id.
+
+    Args:
+        name, question: of the domain.
+        transcripts: whose steps they are.
+        most: of steps per transcript; of a longer one the last steps are taken.
+    """
+    rows = [
+        (each, step)
+        for each in transcripts
+        for step in range(max(0, len(each.steps) - (most or len(each.steps))), len(each.steps))
+    ]
     return UnlabelledDomain(
         name,
         question,

@@ -213,3 +213,6 @@ def test_domains_of_transcripts_and_of_steps() -> None:
     assert steps.ids[:2] == ("0 step 1", "0 step 2")
     assert steps.texts[0] == "task 0\n\nAgent: a"
     assert steps.groups[:3] == ("0", "0", "1")
+    last = step_domain("agent/log", QUESTION, held, most=1)
+    assert last.ids == tuple(f"{i} step 2" for i in range(8))
+    assert last.texts[3] == held[3].text

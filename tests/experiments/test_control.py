@@ -57,7 +57,7 @@ def write_log(path: Path, count: int, harmful: str) -> Path:
 
 @pytest.fixture
 def tiny(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    smaller = replace(PRESETS["smoke"], model=str(model_folder), source_texts=8, folds=2)
+    smaller = replace(PRESETS["smoke"], model=str(model_folder), source_texts=8, transcripts=20, folds=2)
     monkeypatch.setitem(control.PRESETS, "smoke", smaller)
 
 
