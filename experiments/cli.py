@@ -153,5 +153,15 @@ def training(model: str, texts: int, parts: tuple[str, ...], out: Path) -> None:
     benchmark_training(model, texts, parts, out, say=click.echo)
 
 
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
+def peers(model: str, out: Path) -> None:
+    """All of these, and one table of what other tools take for the same; hours on a CPU."""
+    from experiments.benchmark_peers import benchmark_peers
+
+    benchmark_peers(model, out, say=click.echo)
+
+
 if __name__ == "__main__":
     main()
