@@ -6,35 +6,47 @@ import numpy as np
 
 from elicit.domains import UnlabelledDomain
 from elicit.methods.registry import Elicited, label_free
-from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
 from elicit.monitors.probe import ProbeMonitor, contrast_pair
 from elicit.monitors.verdict import VerdictMonitor
 from probes import CCS, CRC, VINC, ContrastProbe, KMeansProbe, PCAProbe
 
 
-@label_free("ccs", "contrast-consistent search on hidden states (Burns et al., 2022), sign from the monitor's verdicts")
+@label_free(
+    "ccs",
+    "contrast-consistent search on hidden states (Burns et al., 2022), sign from the monitor's verdicts",
+    cost_of_states,
+)
 def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(CCS(random_state=seed), monitor, target)
 
 
 @label_free(
-    "crc", "top principal component of the differences between both answers' hidden states (Burns et al., 2022)"
+    "crc",
+    "top principal component of the differences between both answers' hidden states (Burns et al., 2022)",
+    cost_of_states,
 )
 def crc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(CRC(), monitor, target)
 
 
-@label_free("vinc", "closed-form direction: large differences between both answers' hidden states, small sums (VINC)")
+@label_free(
+    "vinc",
+    "closed-form direction: large differences between both answers' hidden states, small sums (VINC)",
+    cost_of_states,
+)
 def vinc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(VINC(), monitor, target)
 
 
-@label_free("kmeans", "two clusters of the differences between both answers' hidden states")
+@label_free("kmeans", "two clusters of the differences between both answers' hidden states", cost_of_states)
 def kmeans(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(KMeansProbe(random_state=seed), monitor, target)
 
 
-@label_free("pca", "linear artificial tomography: the leading direction of raw differences (Zou et al., 2023)")
+@label_free(
+    "pca", "linear artificial tomography: the leading direction of raw differences (Zou et al., 2023)", cost_of_states
+)
 def pca(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(PCAProbe(), monitor, target)
 

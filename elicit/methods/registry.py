@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from elicit.domains import Domain, UnlabelledDomain
+from elicit.methods.cost import Cost
 from elicit.monitors.monitor import Monitor
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import TrainingConfig
@@ -120,6 +121,7 @@ class Method:
         name: what users write.
         description: one line.
         labels: the labels that it uses itself; a label-free method started from a source-trained monitor inherits "source".
+        cost: its passes through the language model, by the sizes of a run.
         label_free: the function, for label-free methods.
         reference: the function, for references.
     """
@@ -127,6 +129,7 @@ class Method:
     name: str
     description: str
     labels: LabelsUsed
+    cost: Cost
     label_free: LabelFree | None = None
     reference: Callable[[Ingredients], Monitor] | None = None
 
@@ -134,23 +137,23 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def label_free(name: str, description: str) -> Callable[[LabelFree], LabelFree]:
+def label_free(name: str, description: str, cost: Cost) -> Callable[[LabelFree], LabelFree]:
     """Register a function of (monitor, unlabelled target, seed) as a label-free method."""
 
     def register(function: LabelFree) -> LabelFree:
-        METHODS[name] = Method(name, description, "none", label_free=function)
+        METHODS[name] = Method(name, description, "none", cost, label_free=function)
         return function
 
     return register
 
 
 def reference(
-    name: str, labels: LabelsUsed, description: str
+    name: str, labels: LabelsUsed, description: str, cost: Cost
 ) -> Callable[[Callable[[Ingredients], Monitor]], Callable[[Ingredients], Monitor]]:
     """Register a function of `Ingredients` as a reference that uses these labels."""
 
     def register(function: Callable[[Ingredients], Monitor]) -> Callable[[Ingredients], Monitor]:
-        METHODS[name] = Method(name, description, labels, reference=function)
+        METHODS[name] = Method(name, description, labels, cost, reference=function)
         return function
 
     return register
