@@ -118,7 +118,7 @@ def run(
         DomainError: a domain cannot be used. Raised before any model is loaded.
         RunError: the folder belongs to another run, is in use, or cannot be written.
     """
-    domains = _Domains(config)
+    domains = Domains(config)
     with claim(out):
         try:
             return _Run(config, out, domains, command, say, readings).finish()
@@ -129,7 +129,7 @@ def run(
             ) from error
 
 
-class _Domains:
+class Domains:
     """The run's domains, loaded and checked before any model is."""
 
     def __init__(self, config: RunConfig) -> None:
@@ -191,7 +191,7 @@ class _Run:
         self,
         config: RunConfig,
         out: Path,
-        domains: _Domains,
+        domains: Domains,
         command: str,
         say: Callable[[str], None],
         readings: Path | None,
@@ -264,7 +264,7 @@ class _Run:
         for name in self.config.methods:
             method = METHODS[name]
             notes[name] = self._about(method)
-            reason = self._cannot(method, target)
+            reason = cannot(self.config, method, target)
             if reason is not None:
                 notes[name]["skipped"] = reason
                 continue
@@ -279,14 +279,6 @@ class _Run:
         return [
             {"target": target.name, "method": name} | notes[name] | rows.get(name, {}) for name in self.config.methods
         ]
-
-    def _cannot(self, method: Method, target: Domain) -> str | None:
-        """Why a method has nothing to run on here, or None."""
-        if method.labels == "source" and not self.domains.sources:
-            return "there is no source"
-        if method.labels == "target":
-            return _too_few_labels(self._target_train(target))
-        return None
 
     def _about(self, method: Method) -> dict[str, Any]:
         free = method.label_free is not None
@@ -305,7 +297,7 @@ class _Run:
         """Scores on the test texts, from disk when they are there."""
         folder = self.out / "monitors" / target.name / method.name
         file = self.out / "scores" / target.name / f"{method.name}.jsonl"
-        if file.is_file() and (folder / "calibration.json").is_file():
+        if is_done(self.out, target, method):
             held = read_json(folder / "calibration.json")
             return read_scores(file), Calibration.from_json(held["calibration"]), held["about"]
         self.say(f"{target.name}: {method.name}")
@@ -492,6 +484,21 @@ def _describe(domain: Domain) -> dict[str, Any]:
 
 def _labelled_part(domain: Domain) -> Domain:
     return domain.take([row for row, label in enumerate(domain.labels) if label is not None])
+
+
+def is_done(out: Path, target: Domain, method: Method) -> bool:
+    """Whether a run's folder holds what a method found on a target."""
+    calibration = out / "monitors" / target.name / method.name / "calibration.json"
+    return (out / "scores" / target.name / f"{method.name}.jsonl").is_file() and calibration.is_file()
+
+
+def cannot(config: RunConfig, method: Method, target: Domain) -> str | None:
+    """Why a method has nothing to run on here, or None."""
+    if method.labels == "source" and not config.sources:
+        return "there is no source"
+    if method.labels == "target":
+        return _too_few_labels(target.train.sample(config.target_texts))
+    return None
 
 
 def _too_few_labels(train: Domain) -> str | None:

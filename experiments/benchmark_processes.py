@@ -20,7 +20,7 @@ from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
 from elicit.methods.states import upper_layers
 from elicit.monitors import VerdictMonitor
-from elicit.processes import count
+from elicit.processes import count, spread
 from elicit.training import TrainingConfig, train
 
 QUESTION = Question("Is the sentiment of this text positive?")
@@ -47,19 +47,26 @@ def benchmark_processes(model: str, texts: int, repeats: int, out: Path, say: Ca
     found: dict[str, Any] = {"threads_each": torch.get_num_threads(), "dtype": str(local.transformers_model.dtype)}
     for work, action in ways.items():
         action()
-        seconds = []
-        for _ in range(repeats):
-            since = time.perf_counter()
-            action()
-            seconds.append(time.perf_counter() - since)
-        found[work] = {
-            "texts": len(domain),
-            "seconds": seconds,
-            "texts_per_second": len(domain) / statistics.median(seconds),
-        }
+        timed = [seconds_of(action) for _ in range(repeats)]
+        row: dict[str, Any] = {"texts": len(domain), "seconds": [wall for wall, _ in timed]}
+        row["cpu_seconds_of_the_busiest"] = [busiest for _, busiest in timed]
         if count() > 1 and alone.get(work, {}).get("texts") == len(domain):
-            found[work]["times_faster_than_one"] = found[work]["texts_per_second"] / alone[work]["texts_per_second"]
-        faster = f"  {found[work]['times_faster_than_one']:.2f} × one" if "times_faster_than_one" in found[work] else ""
-        say(f"{count()} processes  {work:<14} {found[work]['texts_per_second']:>8.1f} texts/s{faster}")
+            for times, what in (("times_faster_than_one", "seconds"), ("by_cpu_time", "cpu_seconds_of_the_busiest")):
+                row[times] = statistics.median(alone[work][what]) / statistics.median(row[what])
+        faster = (
+            f"  {row['times_faster_than_one']:.2f} × one, {row['by_cpu_time']:.2f} × by CPU time"
+            if "by_cpu_time" in row
+            else ""
+        )
+        say(f"{count()} processes  {work:<14} {len(domain) / statistics.median(row['seconds']):>8.1f} texts/s{faster}")
+        found[work] = row
         results["processes"][str(count())] = found
         write_json(path, results)
+
+
+def seconds_of(action: Callable[[], object]) -> tuple[float, float]:
+    """Time of some work, and CPU time of the process that has most to do: the better guide on cores that others use too."""
+    before, since = spread(time.process_time, [()] * count()), time.perf_counter()
+    action()
+    wall, after = time.perf_counter() - since, spread(time.process_time, [()] * count())
+    return wall, max(end - start for start, end in zip(before, after, strict=True))

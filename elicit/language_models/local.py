@@ -20,7 +20,7 @@ from elicit.language_models.batches import shares_by_length
 from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Engine, Progress
 from elicit.language_models.generation import Generation, Sampling, check_generation, generate
-from elicit.language_models.loading import DEFAULT_MODEL, load_model, pick_device, pick_dtype
+from elicit.language_models.loading import DEFAULT_MODEL, context_length, load_model, pick_device, pick_dtype
 from elicit.language_models.prompts import (
     ConversationPrompt,
     EncodedText,
@@ -194,8 +194,7 @@ class LocalModel:
     @property
     def context_length(self) -> int:
         """Most tokens of one sequence, unlimited models being cut at 131,072."""
-        config = self.transformers_model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 131_072)
+        return context_length(self.transformers_model.config.get_text_config())
 
     def fingerprint(self) -> str:
         """Hash of configuration, a sample of every weight, the tokenizer, and the whole adapter; computed once."""
