@@ -1,4 +1,4 @@
-"""The command line: `elicit demo | plan | run | train | score | report | domains | methods`.
+"""The command line: `elicit demo | plan | run | train | score | doctor | report | domains | methods`.
 
 Heavy imports stand inside the commands, so that help and errors in options come at once.
 """
@@ -28,7 +28,7 @@ DEMO = {
     "test_texts": 200,
     "drop_overlap": True,
 }
-NOT_IN_DEMO = ("icm", "bootstrap", "self-training")  # for its ten minutes
+NOT_IN_DEMO = ("icm", "bootstrap", "self-training", "thinking", "thinking-self-training")  # for its ten minutes
 
 
 class ErrorGroup(click.Group):
@@ -55,7 +55,7 @@ def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--model",
             default="smollm2-135m-instruct",
             show_default=True,
-            help="Catalogue name, folder, GGUF file or hub id.",
+            help="Catalogue name, folder, GGUF file, hub id, or endpoint:URL#NAME of a served model.",
         ),
     ):
         command = option(command)
@@ -124,7 +124,10 @@ def main(quiet: bool) -> None:
     logging.basicConfig(level=logging.ERROR if quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in (
         "httpx",
+        "httpx2",
+        "openai",
         "httpcore",
+        "httpcore2",
         "filelock",
         "urllib3",
         "datasets",
@@ -157,7 +160,7 @@ def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
 
     A domain is a name from `elicit domains`, a .toml file beside its data, or hub:owner/name.
     """
-    _run(out, methods=_chosen(methods), **options)
+    _run(out, methods=_chosen(methods, options["model"]), **options)
 
 
 @main.command()
@@ -173,7 +176,7 @@ def plan(out: Path | None, tokens_per_second: float | None, methods: tuple[str, 
     from elicit.planning import plan as plan_run
     from elicit.runs import RunConfig
 
-    config = RunConfig(methods=_chosen(methods), **options)
+    config = RunConfig(methods=_chosen(methods, options["model"]), **options)
     click.echo(plan_run(config, out, tokens_per_second, say=lambda line: click.echo(line, err=True)))
 
 
@@ -301,6 +304,22 @@ def score(
 
 
 @main.command()
+@click.option("--model", required=True, help="The served model: endpoint:URL#NAME.")
+@click.option(
+    "--against", required=True, help="The same model here: catalogue name, folder, hub id, or a monitor's folder."
+)
+@click.option("--domain", default="vader/amazon", show_default=True, help="Whose texts are scored both ways.")
+@click.option("--dtype", type=click.Choice(["auto", "bfloat16", "float16", "float32"]), default="auto")
+@click.option("--device", default="auto")
+def doctor(model: str, against: str, domain: str, dtype: str, device: str) -> None:
+    """Compare a served model with the same model here: log-odds of 64 texts, tokens and template."""
+    from elicit.evaluation.parity import compare
+
+    for line in compare(model, against, domain, dtype, device).plain_words():
+        click.echo(line)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def report(folder: Path) -> None:
     """Print a run's table and write its figures and HTML report again."""
@@ -379,14 +398,16 @@ def cache(clear: bool, clear_all: bool) -> None:
         click.echo(f"  {entry.name:<20} {sum(path.stat().st_size for path in files) / 1e6:>10.1f} MB")
 
 
-def _chosen(methods: tuple[str, ...]) -> tuple[str, ...]:
-    return _all_methods() if "all" in methods else tuple(dict.fromkeys(methods))
+def _chosen(methods: tuple[str, ...], model: str) -> tuple[str, ...]:
+    return _all_methods(model) if "all" in methods else tuple(dict.fromkeys(methods))
 
 
-def _all_methods() -> tuple[str, ...]:
+def _all_methods(model: str = "") -> tuple[str, ...]:
+    """All methods that a model has what they need for: a served one has verdicts alone."""
+    from elicit.language_models.address import is_endpoint
     from elicit.methods import METHODS
 
-    return tuple(METHODS)
+    return tuple(name for name, method in METHODS.items() if method.needs == "verdicts" or not is_endpoint(model))
 
 
 def _run(out: Path, **options: Any) -> None:

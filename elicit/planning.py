@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from elicit.domains import Domain, Row, make_domain
-from elicit.language_models.loading import context_length, load_tokenizer, pick_device, pick_dtype
+from elicit.language_models.loading import context_length, load_config_and_tokenizer, pick_device, pick_dtype
 from elicit.language_models.local import LONGEST_SHOT, LocalModel
 from elicit.language_models.prompts import VerdictPrompt
 from elicit.methods import METHODS
@@ -30,6 +30,8 @@ from elicit.training import TrainingConfig, is_trained, train_monitor
 LONG_ENOUGH = 1.5  # seconds of a measurement
 STEPS = 5  # of a training that is measured
 BACKWARD = 3  # a pass forward and backward, in passes forward, where it is not measured
+WRITING = 10  # a token that the model writes, in tokens that it reads, where that is not measured
+WRITTEN = 32  # tokens of an answer that is measured
 Say = Callable[[str], None]
 
 
@@ -101,7 +103,9 @@ class Plan:
                 f"Tokens per second, measured here with this model: {rates}. Loading it took {self.speed.loading:.0f} s."
             )
         else:
-            rows.append(f"Tokens per second, as given: {rates}, where a trained token counts as {BACKWARD}.")
+            rows.append(
+                f"Tokens per second, as given: {rates}: a trained token counts as {BACKWARD}, a written one as {WRITING}."
+            )
         rows.append(
             "Time is that of the model. Fitting probes, intervals and figures come on top, some seconds for each method."
         )
@@ -133,12 +137,13 @@ def plan(
         DomainError: a domain cannot be used, as in the run.
     """
     domains = Domains(config)
-    model_config, tokenizer = load_tokenizer(config.model)
+    model_config, tokenizer = load_config_and_tokenizer(config.model)
     counted = _Counted(config, model_config, tokenizer)
     lines = list(_lines(config, domains, counted, out))
     if tokens_per_second is not None:
-        rates: dict[Kind, float] = {"reading": tokens_per_second, "states": tokens_per_second}
-        return Plan(lines, Speed(rates | {"training": tokens_per_second / BACKWARD}), measured=False)
+        shares: dict[Kind, float] = {"reading": 1, "states": 1, "training": 1 / BACKWARD, "writing": 1 / WRITING}
+        rates = {kind: tokens_per_second * share for kind, share in shares.items()}
+        return Plan(lines, Speed(rates), measured=False)
     kinds = {one.kind for line in lines for one in line.passes}
     return Plan(lines, measure(config, domains.targets[0], kinds, counted, say))
 
@@ -234,6 +239,9 @@ def measure(config: RunConfig, target: Domain, kinds: set[Kind], counted: _Count
         else:
 
             def read(some: Domain, kind: Kind = kind) -> Pass:
+                if kind == "writing":
+                    answers = model.generate(some.question.text, some.texts, WRITTEN)
+                    return Pass(START, "", kind, sum(len(answer.ids) for answer in answers))
                 if kind == "reading":
                     model.log_odds(some.question, some.texts)
                     return counted.texts("", some).verdicts()

@@ -31,6 +31,8 @@ from elicit.errors import DomainError, RunError
 from elicit.evaluation import evaluate_target
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
+from elicit.language_models.address import is_endpoint
+from elicit.language_models.language_model import LanguageModel, load_language_model
 from elicit.language_models.local import LocalModel
 from elicit.methods import METHODS, Ingredients, Method
 from elicit.methods.states import upper_layers
@@ -49,7 +51,7 @@ class RunConfig:
     """Everything that decides what a run computes.
 
     Attributes:
-        model: catalogue name, folder, GGUF file or hub id.
+        model: catalogue name, folder, GGUF file, hub id or address of a served model.
         sources: labelled domains to train on; without any, label-free methods start from the untrained model.
         targets: domains to elicit monitors for.
         methods: names from `elicit methods`.
@@ -134,6 +136,8 @@ class Domains:
         for name in config.methods:
             if name not in METHODS:
                 raise RunError(f"there is no method {name!r}; `elicit methods` lists them")
+        if is_endpoint(config.model):
+            _refuse_what_needs_weights(config)
         if not config.targets:
             raise RunError("name at least one --target")
         if not config.sources and all(METHODS[name].labels == "source" for name in config.methods):
@@ -165,6 +169,21 @@ class Domains:
             for part, domains in parts
             for i, domain in enumerate(domains, start=1)
         }
+
+
+def _refuse_what_needs_weights(config: RunConfig) -> None:
+    """A server has no hidden states to give, and trains nothing."""
+    for name in config.methods:
+        needs = METHODS[name].needs
+        if needs != "verdicts":
+            raise RunError(
+                f"{name} needs {needs}, and a server gives verdicts alone; leave it out or name the model's folder or hub id"
+            )
+        if config.sources and METHODS[name].label_free is not None:
+            raise RunError(
+                f"with a --source, {name} starts from a monitor that is trained here, and a server trains nothing; leave "
+                "--source out, or train with --model FOLDER, serve the adapter, and name it: --model endpoint:URL#ADAPTER"
+            )
 
 
 class _Run:
@@ -202,7 +221,7 @@ class _Run:
     @cached_property
     def untrained(self) -> VerdictMonitor:
         self.say(f"loading {self.config.model}")
-        model = LocalModel.load(self.config.model, self.config.dtype, self.config.device, readings=self.readings)
+        model = load_language_model(self.config.model, self.config.dtype, self.config.device, readings=self.readings)
         monitor = VerdictMonitor(model)
         # Verdict words and questions are checked for every domain before anything long begins.
         for domain in [*self.domains.sources, *self.domains.targets]:
@@ -374,13 +393,13 @@ class _Run:
                 f"{self.out}: the data of {changed[0]} have changed since this run began; choose another --out"
             )
 
-    def _check_model(self, model: LocalModel) -> None:
+    def _check_model(self, model: LanguageModel) -> None:
         """A run is not continued with other weights under the same name."""
         path = self.out / "manifest.json"
         manifest = read_json(path)
         fingerprint = model.fingerprint()
         if manifest["model"] is None:
-            write_json(path, manifest | {"model": fingerprint, "dtype": str(model.transformers_model.dtype)})
+            write_json(path, manifest | {"model": fingerprint, "dtype": model.dtype})
         elif manifest["model"] != fingerprint:
             raise RunError(
                 f"{self.out}: {self.config.model} is another model than when this run began; choose another --out"

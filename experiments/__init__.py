@@ -7,4 +7,8 @@ EXPERIMENTS = {
     "elicitation": "Which label-free method recovers how much of the gap, and what does it cost?",
     "prompt-change": "Does a trained model answer the question that is asked, or the one that it was trained on?",
     "instruction": "Do instructions beside the verdicts keep what training breaks, or dilute what it is for?",
+    "thinking": "Do verdicts get better when the model reasons in its own words first?",
+    "summaries": "How good are summaries by untrained and trained models, and does the verdict survive them?",
+    "challenges": "Which label-free method survives imbalance, distractors, impossible, few or long texts, other words?",
+    "control": "How much harm does an auditor see who reads the most suspicious transcripts of an agent?",
 }

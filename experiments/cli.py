@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,6 +24,20 @@ def main() -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
+OPTIONS: dict[str, list[Callable[..., Any]]] = {
+    "control": [
+        click.option(
+            "--log",
+            multiple=True,
+            type=click.Path(exists=True),
+            help="Inspect log (.eval, .json) or ControlArena's trajectory.jsonl, in place of the packaged transcripts; repeats.",
+        ),
+        click.option("--label", help="Where a log holds its labels: scores.NAME or metadata.NAME."),
+        click.option("--question", help="What the monitors answer about a log."),
+    ]
+}
+
+
 def _command(name: str, question: str) -> click.Command:
     @click.option(
         "--preset",
@@ -31,11 +47,13 @@ def _command(name: str, question: str) -> click.Command:
         help="smoke: a minute; default: within 40 minutes on two cores; full: for a GPU.",
     )
     @click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")
-    def command(preset: str, out: Path) -> None:
+    def command(preset: str, out: Path, **changes: Any) -> None:
         from experiments.experiment import conduct
 
-        conduct(name, preset, out, say=click.echo)
+        conduct(name, preset, out, click.echo, {key: value for key, value in changes.items() if value})
 
+    for option in reversed(OPTIONS.get(name, [])):
+        command = option(command)
     return click.command(name, help=question)(command)
 
 
@@ -133,6 +151,16 @@ def training(model: str, texts: int, parts: tuple[str, ...], out: Path) -> None:
     from experiments.benchmark_training import benchmark_training
 
     benchmark_training(model, texts, parts, out, say=click.echo)
+
+
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
+def peers(model: str, out: Path) -> None:
+    """All of these, and one table of what other tools take for the same; hours on a CPU."""
+    from experiments.benchmark_peers import benchmark_peers
+
+    benchmark_peers(model, out, say=click.echo)
 
 
 if __name__ == "__main__":

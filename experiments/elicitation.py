@@ -36,9 +36,10 @@ class Preset:
     model: str = "smollm2-135m-instruct"
 
 
-SLOW = ("icm", "self-training")  # minutes to hours of one target on a CPU
+SLOW = ("icm", "self-training", "thinking", "thinking-self-training")  # minutes to hours of one target on a CPU
 STARTS = ("source-trained", "untrained")
 WITHOUT_START = ("untrained", "transfer", "keyword-source", "keyword-target")  # the same whatever the others start from
+REFERENCE = "reference"
 # One reading of hidden states serves all of these in a run; the first one of them pays for it there.
 SHARED_STATES = ("ccs", "crc", "vinc", "kmeans", "pca", "state-consistency")
 
@@ -197,7 +198,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             counted = "; ".join(f"{reading}: {', '.join(held)}" for reading, held in groups.items() if held)
             if counted:
                 sentences.append(f"{target}: label-free methods from the {start} model against transfer: {counted}.")
-        best = [point.name for point in pareto(points(rows, target))]
+        best = [
+            point.name if point.group == REFERENCE else f"{point.name} {point.group}"
+            for point in pareto(points(rows, target))
+        ]
         sentences.append(
             f"{target}: without a label of the target, nothing is both cheaper and better than {', '.join(best)}."
         )
@@ -211,7 +215,7 @@ def points(rows: Sequence[dict[str, Any]], target: str) -> list[Point]:
             max(row["seconds"], 0.01),
             row["auroc"]["value"],
             row["method"],
-            f"from the {row['start']} model" if row["label_free"] else "reference",
+            f"from the {row['start']} model" if row["label_free"] else REFERENCE,
         )
         for row in rows
         if row["target"] == target and row["labels_used"] != "target" and row["auroc"]["value"] is not None

@@ -16,11 +16,11 @@ import importlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from elicit.domains import Domain
+from elicit.domains import Domain, UnlabelledDomain
 from elicit.errors import DomainError, RunError
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
@@ -88,18 +88,19 @@ class Folder:
         found: T = read_json(path)["result"]
         return found
 
-    def scores(self, domain: Domain, name: str, load: Callable[[], Monitor]) -> Scores:
+    def scores(self, domain: Domain | UnlabelledDomain, name: str, load: Callable[[], Monitor]) -> Scores:
         """Scores of a domain's texts: from disk, where an earlier call of the same command left them.
 
         Args:
-            domain: what `held_out` gives.
+            domain: what `held_out` gives, or texts without labels.
             name: of the monitor; with the domain's it names the file, so it says all that decides which monitor it is.
             load: gives the monitor, trained or elicited.
         """
         path = self.out / "scores" / domain.name / f"{name}.jsonl"
         if not path.is_file():
             self.say(f"{domain.name}: {name}")
-            write_scores(path, load().score(domain.unlabelled()), None)
+            texts = domain.unlabelled() if isinstance(domain, Domain) else domain
+            write_scores(path, load().score(texts), None)
         return read_scores(path)
 
     def trained(
@@ -150,7 +151,9 @@ def held_out(domain: Domain, size: int) -> Domain:
     return known
 
 
-def conduct(name: str, size: str, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def conduct(
+    name: str, size: str, out: Path, say: Callable[[str], None], changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Run or continue an experiment, and write results, figures and report; what `results.json` holds.
 
     Args:
@@ -158,13 +161,21 @@ def conduct(name: str, size: str, out: Path, say: Callable[[str], None]) -> dict
         size: of the preset.
         out: its folder; one that holds something else is refused.
         say: called with one line per step.
+        changes: fields of the preset that are to have other values: a text, or a tuple of texts.
 
     Raises:
         RunError: the folder belongs to something else, is in use, or cannot be written.
     """
     module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
-    preset = module.PRESETS[size]
-    command = shlex.join(["elicit-experiment", name, "--preset", size, "--out", str(out)])
+    changes = changes or {}
+    preset = replace(module.PRESETS[size], **changes)
+    options = [
+        word
+        for key, value in changes.items()
+        for each in ((value,) if isinstance(value, str) else value)
+        for word in (f"--{key}", each)
+    ]
+    command = shlex.join(["elicit-experiment", name, "--preset", size, *options, "--out", str(out)])
     with claim(out):
         _open(out, {"experiment": name, "preset": size, "sizes": json.loads(json.dumps(asdict(preset)))}, command)
         findings: Findings = getattr(module, f"run_{name.replace('-', '_')}")(preset, Folder(out, say, command))

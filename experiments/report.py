@@ -32,7 +32,9 @@ def write_report(results: Mapping[str, Any], findings: Findings, manifest: Mappi
 
 
 def _sizes(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name.replace("_", " ").capitalize(), _words(value)) for name, value in sizes.items()]
+    return [
+        (name.replace("_", " ").capitalize(), _words(value)) for name, value in sizes.items() if value not in ("", [])
+    ]
 
 
 def _words(value: Any) -> str:

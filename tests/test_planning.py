@@ -54,13 +54,21 @@ def test_time_is_tokens_by_kind_and_what_trainings_take_beside_them() -> None:
     assert shown[7].split() == ["total", "≤", "160", "≤", "30", "≤", "20", "s", "5", "MB"]
 
 
+def test_reasoning_by_hand() -> None:
+    texts = Texts("films", count=10, tokens=100, shots=100, learnt=100, head=7, tail=3, turn=5)
+    written, read = texts.thought(64)
+    assert (written.kind, written.tokens) == ("writing", 640)
+    assert (read.kind, read.tokens) == ("reading", 7 + 100 + 10 * (3 + 64))
+    assert written.at_most
+
+
 @pytest.fixture
 def config(model_folder, tmp_path: Path) -> RunConfig:  # noqa: F811
     source = write_domain(tmp_path, "phones", rows_about("phone", 120))
     target = write_domain(tmp_path, "films", rows_about("film", 400))
-    methods = tuple(
-        name for name in METHODS if name not in ("icm", "self-training")
-    )  # they take what their search takes
+    # These take what their search, or their reasoning, takes.
+    unknown = ("icm", "self-training", "thinking", "thinking-self-training")
+    methods = tuple(name for name in METHODS if name not in unknown)
     sizes = {"source_texts": 40, "target_texts": 160, "epochs": 1.0, "dtype": "float32", "device": "cpu"}
     return RunConfig(str(model_folder), (str(source),), (str(target),), methods, **sizes)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,9 +26,11 @@ from elicit.language_models.prompts import (
     EncodedText,
     InstructionPrompt,
     TextPrompt,
+    ThinkingPrompt,
     Verdict,
     VerdictPrompt,
 )
+from elicit.language_models.readings import Readings, Thoughts, that_fit
 from elicit.language_models.states import StateCache, States
 from elicit.language_models.weights import Weights, hash_of_files
 from elicit.processes import count, spread, together, works_for_another
@@ -45,23 +46,6 @@ CHECKPOINT = 1024  # sequences of each process after which what was read is kept
 SHARD = 512  # texts whose hidden states are held and kept together
 ANSWERS = 128  # answers of each process after which what was written is kept
 LONGEST_SHOT = 192  # tokens of one example in a few-shot context; a longer one loses its middle
-
-
-@dataclass(frozen=True)
-class Readings:
-    """Verdict log-odds of n texts.
-
-    Attributes:
-        values: (n,) logit(flagged) − logit(cleared), NaN where there is a reason.
-        reasons: (n,) why a text has no log-odds, else None.
-        truncated: (n,) True where the middle of the text was left out.
-        verdict_mass: (n,) probability on both verdict tokens together; NaN outside a sample of some 32 texts.
-    """
-
-    values: NDArray[np.float64]
-    reasons: tuple[str | None, ...]
-    truncated: NDArray[np.bool_]
-    verdict_mass: NDArray[np.float64]
 
 
 class LocalModel:
@@ -198,6 +182,11 @@ class LocalModel:
         return self._weights.tokenizer
 
     @property
+    def dtype(self) -> str:
+        """Of the weights, as torch names it."""
+        return str(self.transformers_model.dtype)
+
+    @property
     def layers(self) -> int:
         """Number of decoder layers."""
         return len(self.engine.layers)
@@ -263,14 +252,58 @@ class LocalModel:
         prefix = list(prompt.head)
         for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
             prefix += prompt.turn(shot, flagged)
-        rows, reasons = _that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
-        suffixes = [prompt.suffix(encoded[row]) for row in rows]
-        values, mass = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
+        rows, reasons = that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
+        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
+        return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
+
+    def think(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        description: str = "thinking",
+    ) -> Thoughts:
+        """Reasoning about n texts, and verdict log-odds after it.
+
+        Args:
+            question: what is asked about each text.
+            texts: (n,) the texts.
+            max_tokens: reasoning ends after this many; 0 asks for the verdict at once, under the same instruction.
+            temperature, seed: of the sampling, as in `generate`.
+            description: what the progress bar says.
+        """
+        prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
+        encoded = prompt.encode(texts)
+        if max_tokens:
+            sampling = Sampling(max_tokens, self._stop_tokens(), temperature, seed)
+            written = self._generate(prompt, texts, sampling, description)
+        else:
+            written = [Generation("", reason=text.reason) for text in encoded]
+        rows, reasons = that_fit(encoded, self.context_length)
+        forced = prompt.forced([encoded[row] for row in rows], [written[row].text for row in rows])
+        suffixes = dict(zip(rows, forced, strict=True))
+        read = self._read_last(prompt.head, suffixes, encoded, reasons, prompt, f"{description}, verdicts")
+        return Thoughts(tuple(written), read)
+
+    def _read_last(
+        self,
+        prefix: Sequence[int],
+        suffixes: Mapping[int, Sequence[int]],
+        encoded: Sequence[EncodedText],
+        reasons: list[str | None],
+        prompt: VerdictPrompt | ThinkingPrompt,
+        description: str,
+    ) -> Readings:
+        """Log-odds behind the suffixes of some of n texts; the other texts keep their reasons."""
+        rows = list(suffixes)
+        values, mass = np.full(len(encoded), np.nan), np.full(len(encoded), np.nan)
         sampled = range(0, len(rows), max(1, len(rows) // MASS_SAMPLE))
-        read, sample = self._read(prefix, suffixes, [[len(s) - 1] for s in suffixes], prompt, description, sampled)
+        last = [[len(suffix) - 1] for suffix in suffixes.values()]
+        read, sample = self._read(prefix, list(suffixes.values()), last, prompt, description, sampled)
         for i, row in enumerate(rows):
             values[row], mass[row] = read[i][0], sample.get(i, np.nan)
-        for row in rows:
             if not np.isfinite(values[row]):
                 values[row], reasons[row] = np.nan, "the model's logits are not finite numbers; try --dtype float32"
         return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
@@ -309,7 +342,7 @@ class LocalModel:
         prefix: Sequence[int],
         suffixes: Sequence[Sequence[int]],
         reads: Sequence[Sequence[int]],
-        prompt: VerdictPrompt,
+        prompt: VerdictPrompt | ThinkingPrompt,
         description: str,
         sampled: Sequence[int] = (),
     ) -> tuple[list[NDArray[np.float64]], dict[int, float]]:
@@ -390,7 +423,7 @@ class LocalModel:
         self, prompt: VerdictPrompt, texts: Sequence[str], layers: tuple[int, ...], log_odds: bool, step: Progress
     ) -> States:
         encoded = prompt.encode(texts)
-        rows, reasons = _that_fit(encoded, self.context_length - len(prompt.head) - len(prompt.tail) - 1)
+        rows, reasons = that_fit(encoded, self.context_length - len(prompt.head) - len(prompt.tail) - 1)
         suffixes = [prompt.suffix(encoded[row]) for row in rows]
         key = reading_key(self.fingerprint(), tuple(prompt.head), prompt.verdict, tuple(map(tuple, suffixes)))
         held = self._state_cache.get(key, layers, log_odds) if self._state_cache else None
@@ -667,11 +700,3 @@ def _linear_names(layers: torch.nn.ModuleList) -> set[str]:
         for name, module in layers[0].named_modules()
         if (isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D") and ".lora_" not in name
     }
-
-
-def _that_fit(encoded: Sequence[EncodedText], room: int) -> tuple[list[int], list[str | None]]:
-    reasons = [text.reason for text in encoded]
-    for row, text in enumerate(encoded):
-        if reasons[row] is None and len(text.ids) > room:
-            reasons[row] = "the text does not fit into the model's context after its examples"
-    return [row for row, reason in enumerate(reasons) if reason is None], reasons

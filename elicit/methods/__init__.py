@@ -1,7 +1,7 @@
 """Label-free methods and the references that they are compared with, by name."""
 
 from elicit.domains import UnlabelledDomain
-from elicit.methods import consistency, few_shot, icm, probing, references, self_training, state_consistency  # noqa: F401  # they register themselves
+from elicit.methods import consistency, few_shot, icm, probing, references, self_training, state_consistency, thinking  # noqa: F401  # they register themselves
 from elicit.methods.registry import METHODS, Elicited, Ingredients, Labelling, Method, label_free, reference
 from elicit.monitors.verdict import VerdictMonitor
 

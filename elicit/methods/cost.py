@@ -14,7 +14,7 @@ from elicit.training import TrainingConfig
 
 START = "start"  # the monitor that label-free methods start from
 UNTRAINED = "untrained"
-Kind = Literal["reading", "states", "training"]
+Kind = Literal["reading", "states", "training", "writing"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pass:
     Attributes:
         model: which weights: `START`, `UNTRAINED`, or the method that trains its own.
         what: what is read, in words. Of two passes of one model and one kind that read the same, the longer holds the other.
-        kind: verdicts, hidden states too, or forward and backward.
+        kind: verdicts, hidden states too, forward and backward, or tokens that the model writes one by one.
         tokens: how many.
         disk: bytes that are kept of it.
         at_most: True where the method may end earlier.
@@ -101,6 +101,13 @@ class Texts:
         return Pass(
             model, f"hidden states of {self.count} {self.name}", "states", tokens, self.count * self.state, at_most
         )
+
+    def thought(self, most: int, model: str = START) -> Iterator[Pass]:
+        """Reasoning about every text, and the verdict after it."""
+        tokens = self.head + self.tokens + self.count * (self.tail + most)
+        what, disk = f"reasoning about {self.name}", self.count * READING
+        yield Pass(model, what, "writing", self.count * most, disk, at_most=True)
+        yield Pass(model, f"verdicts after {what}", "reading", tokens, disk, at_most=True)
 
     def trained(self, config: TrainingConfig, model: str, at_most: bool = False) -> Pass:
         """Every text once per epoch, a share of them in few-shot sequences too, and once per batch what prompts begin with."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from elicit.domains import Domain
+from elicit.language_models.language_model import local_model
 from elicit.methods.cost import UNTRAINED, Pass, Sizes, no_passes
 from elicit.methods.registry import Ingredients, reference
 from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
@@ -41,7 +42,11 @@ def untrained(given: Ingredients) -> Monitor:
 
 
 @reference(
-    "transfer", "source", "the model fine-tuned on the sources' labels, asked about the target", _cost_of_transfer
+    "transfer",
+    "source",
+    "the model fine-tuned on the sources' labels, asked about the target",
+    _cost_of_transfer,
+    "training",
 )
 def transfer(given: Ingredients) -> Monitor:
     return given.start
@@ -57,7 +62,13 @@ def keyword_target(given: Ingredients) -> Monitor:
     return KeywordMonitor.fit_domains([_labelled(given)])
 
 
-@reference("probe-source", "source", "logistic regression on hidden states, sources' labels", _cost_of_source_probe)
+@reference(
+    "probe-source",
+    "source",
+    "logistic regression on hidden states, sources' labels",
+    _cost_of_source_probe,
+    "hidden states",
+)
 def probe_source(given: Ingredients) -> Monitor:
     return _probe(LogisticProbe(), given.start, _source_share(given))
 
@@ -67,12 +78,15 @@ def probe_source(given: Ingredients) -> Monitor:
     "source",
     "difference of the classes' mean hidden states, sources' labels",
     _cost_of_source_probe,
+    "hidden states",
 )
 def mean_difference_source(given: Ingredients) -> Monitor:
     return _probe(MeanDifference(), given.start, _source_share(given))
 
 
-@reference("probe-target", "target", "logistic regression on hidden states, target's labels", cost_of_states)
+@reference(
+    "probe-target", "target", "logistic regression on hidden states, target's labels", cost_of_states, "hidden states"
+)
 def probe_target(given: Ingredients) -> Monitor:
     return _probe(LogisticProbe(), given.start, [_labelled(given).sample(PROBE_TEXTS)])
 
@@ -82,6 +96,7 @@ def probe_target(given: Ingredients) -> Monitor:
     "target",
     "the transfer monitor fine-tuned further on the target's labels: the ceiling",
     _cost_of_verdict_target,
+    "training",
 )
 def verdict_target(given: Ingredients) -> Monitor:
     target = _labelled(given)
@@ -106,4 +121,5 @@ def _share(sources: int) -> int:
 
 
 def _probe(probe: SupervisedProbe, start: VerdictMonitor, domains: Sequence[Domain]) -> ProbeMonitor:
-    return ProbeMonitor.fit_supervised(probe, start.model, domains, upper_layers(start.model.layers))
+    model = local_model(start.model, "a probe needs hidden states")
+    return ProbeMonitor.fit_supervised(probe, model, domains, upper_layers(model.layers))

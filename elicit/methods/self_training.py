@@ -45,6 +45,7 @@ def _cost(sizes: Sizes) -> Iterator[Pass]:
     "self-training",
     "fine-tuned on the labels of which state-consistency is sure, round by round until they stand still",
     _cost,
+    "training",
 )
 def self_training(
     monitor: VerdictMonitor, target: UnlabelledDomain, seed: int, teacher: Teacher = state_consistency

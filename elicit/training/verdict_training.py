@@ -28,6 +28,7 @@ from elicit.domains import Domain
 from elicit.domains.domain import normalise
 from elicit.errors import DomainError, ModelError, RunError
 from elicit.files import write_json
+from elicit.language_models.language_model import local_model
 from elicit.language_models.local import LocalModel
 from elicit.language_models.prompts import Verdict
 from elicit.language_models.weights import sort_adapter_config
@@ -184,14 +185,14 @@ def _train(
         raise DomainError("stopping early needs validation texts of the sources; give some, or set patience to 0")
     chosen = mixture(domains, config.texts, config.temperature)
     check_contradictions(domains)
-    model = base.model
+    model = start = local_model(base.model, "training needs weights")
     if not 0 <= config.first_layer < model.layers:
         raise ModelError(f"the first layer that learns must be from 0 to {model.layers - 1}, not {config.first_layer}")
     if config.full:
         if model.adapter is not None:
             raise ModelError("training all weights starts from a model, not from an adapter; name the model itself")
         # In float32, and of their own: a step is smaller than bfloat16 can tell, and other monitors keep their weights.
-        model = _trained(base.model, Path(base.model.name), "float32")
+        model = _trained(start, Path(start.name), "float32")
     heads = Heads()
     verdicts = [
         example
@@ -226,14 +227,12 @@ def _train(
     history, notes, current = [], list[str](), model
     for number, (name, examples) in enumerate(stages, start=1):
         place = folder if number == len(stages) else folder / "stages" / str(number)
-        dtype = base.model.transformers_model.dtype
+        dtype = start.transformers_model.dtype
         stage = _Stage(current, dtype, examples, heads, words, looked_at, config, seed, report_to, place, name)
         history.append(stage.run())
         notes += stage.notes
         last = number == len(stages)
-        current = (
-            _trained(base.model, place, "float32" if not last else "") if config.full else model.with_adapter(place)
-        )
+        current = _trained(start, place, "float32" if not last else "") if config.full else model.with_adapter(place)
     shutil.rmtree(folder / "stages", ignore_errors=True)
     return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes))
 

@@ -45,7 +45,8 @@ def test_results_say_what_was_asked_and_how_sure_every_figure_is(smoke: Callable
             assert ends == sorted(ends)
     measured = [row for row in results["rows"] if "n" in row]
     assert measured
-    assert all(row["n"] > 0 and 0 < row["coverage"] <= 1 for row in measured)
+    # A model may write no verdict at all; then nothing is measured, and the row says so.
+    assert all((0 < row["coverage"] <= 1 and row["n"] > 0) or row["n"] == row["coverage"] == 0 for row in measured)
 
 
 def test_the_report_holds_every_figure_warning_and_the_command(smoke: Callable[[str], Smoke], name: str) -> None:
