@@ -226,10 +226,14 @@ def test_calls_reach_other_processes_and_their_errors_come_back(tmp_path: Path) 
     assert (other, *silent) == (3, "", "")
 
 
-def test_a_program_of_one_process_spreads_nothing(tmp_path, monkeypatch) -> None:
+def test_a_program_of_one_process_spreads_nothing_and_trains_whole_weights(tmp_path, monkeypatch) -> None:
     with joined():
         assert spread(divmod, [(7, 2)]) == [(3, 1)]
         assert together(divmod, 7, 2) == (3, 1)
+    with monkeypatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_FSDP", "true")
+        with pytest.raises(RunError, match="ZeRO-3 leave a part of the weights"):
+            train(None, [], tmp_path)  # type: ignore[arg-type]  # neither is looked at
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RunError, match=r"put the program into `with elicit.processes.joined\(\):`"):
         train(None, [], tmp_path)  # type: ignore[arg-type]  # neither is looked at

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,10 @@ Schedule = Literal["classification", "mixed", "classification-then-instruction",
 VALIDATION = 200  # texts of each source's calibration split that validation looks at
 HISTORY = "training_history.json"  # the last file of a training: with it the folder is complete
 WRITER = ("PytorchStreamWriter", "inline_container")
+SHARDED = {
+    "ACCELERATE_USE_FSDP": "true",
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
+}  # what `accelerate launch` says of them
 CHECKS = 5  # checkpoints, and validations, of one stage
 
 
@@ -152,9 +157,14 @@ def train(
     Raises:
         DomainError: a domain lacks labels or a class, all its texts are empty, or two domains contradict each other.
         ModelError: the model cannot be trained, or the loss diverged before there was anything to keep.
-        RunError: a checkpoint could not be written.
+        RunError: a checkpoint could not be written, or a launcher started processes in a way that this cannot use.
     """
     check_joined()
+    if any(os.environ.get(name, "").lower() == value for name, value in SHARDED.items()):
+        raise RunError(
+            "FSDP and ZeRO-3 leave a part of the weights in each process, and a monitor needs them whole; start one process, which "
+            "spreads a model over all GPUs of its machine, or several without sharding"
+        )
     asked = (base, domains, folder, config or TrainingConfig(), seed, validation, report_to, dict(weights or {}))
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # of several programs that want the same, one trains, and the others find it done
