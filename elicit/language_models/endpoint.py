@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,10 @@ class EndpointModel:
             raise ModelError(
                 f"{address.url} serves {', '.join(names) or 'nothing'}; {asked}: write endpoint:{address.url}#NAME"
             )
-        tokenizer = _find_tokenizer(address, served, models)
+        # vLLM says of an adapter which model it adapts, and of that one how long its context is.
+        base = next((entry for entry in models if entry["id"] == served.get("parent")), served)
+        served = {**served, "max_model_len": base.get("max_model_len")}
+        tokenizer = _find_tokenizer(address, served, base)
         cache = ReadingCache(readings / "readings.sqlite" if readings else None)
         return cls(name, server, served, tokenizer, max_text_tokens, cache)
 
@@ -279,7 +283,7 @@ class EndpointModel:
         out: list[NDArray[np.float64]] = [np.zeros(0)] * len(pairs)
         options = {"max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
         with progress(len(pairs), description) as step:
-            for row, found in self.server.complete_all(self._model, asked, options):
+            for row, found in chain.from_iterable(self.server.complete_all(self._model, asked, options)):
                 if isinstance(found, RefusedError):
                     raise ModelError(f"{self.name}: message {row}: {found}")
                 scored = found.get("prompt_logprobs")
@@ -321,13 +325,17 @@ class EndpointModel:
                 asked = [row for row in missing if not isinstance(read.get(row), tuple)]
                 options = _verdict_options(prompt.verdict, likeliest)
                 prompts = [[*prefix, *suffixes[row]] for row in asked]
-                for at, answer in self.server.complete_all(self._model, prompts, options):
-                    row = asked[at]
-                    step(row not in read)
-                    read[row] = found = self._reading(answer, prompt, likeliest)
-                    self.meter.tokens += 0 if isinstance(answer, RefusedError) else len(prompts[at]) + 1
-                    if self._cache and isinstance(found, tuple):
-                        self._cache.put({keys[row]: np.array(found, np.float64)})
+                for answers in self.server.complete_all(self._model, prompts, options):
+                    new = {}
+                    for at, answer in answers:
+                        row = asked[at]
+                        step(row not in read)
+                        read[row] = found = self._reading(answer, prompt, likeliest)
+                        self.meter.tokens += 0 if isinstance(answer, RefusedError) else len(prompts[at]) + 1
+                        if isinstance(found, tuple):
+                            new[keys[row]] = np.array(found, np.float64)
+                    if self._cache:
+                        self._cache.put(new)
         return [read[row] for row in range(len(keys))]
 
     def _key(self, prefix: Ids, suffix: Ids, verdict: Verdict) -> bytes:
@@ -465,17 +473,20 @@ class EndpointModel:
         out = [Generation("", reason=text.reason) for text in encoded]
         with progress(len(texts), description) as step:
             step(len(texts) - len(missing))
-            for at, answer in self.server.complete_all(self._model, prompts, _sampling_options(sampling), seeds):
-                row = missing[at]
-                step(1)
-                if isinstance(answer, RefusedError):
-                    out[row] = Generation("", reason=f"the server refused it ({answer})")
-                    continue
-                ids = self._answer_ids(answer, sampling)
-                held[keys[row]] = np.array(ids, np.float64)
-                self.meter.tokens += len(prompts[at]) + len(ids)
+            for answers in self.server.complete_all(self._model, prompts, _sampling_options(sampling), seeds):
+                new = {}
+                for at, answer in answers:
+                    row = missing[at]
+                    if isinstance(answer, RefusedError):
+                        out[row] = Generation("", reason=f"the server refused it ({answer})")
+                        continue
+                    ids = self._answer_ids(answer, sampling)
+                    new[keys[row]] = np.array(ids, np.float64)
+                    self.meter.tokens += len(prompts[at]) + len(ids)
                 if self._cache:
-                    self._cache.put({keys[row]: held[keys[row]]})
+                    self._cache.put(new)
+                held |= new
+                step(len(answers))
         for row in rows:
             if keys[row] in held:
                 out[row] = _generation(self.tokenizer, held[keys[row]].astype(int).tolist(), sampling)
@@ -500,19 +511,16 @@ def _context_length(served: Mapping[str, Any], tokenizer: Any) -> int:
     return int(min(said, 131_072))
 
 
-def _find_tokenizer(address: Address, served: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> Any:
+def _find_tokenizer(address: Address, served: Mapping[str, Any], base: Mapping[str, Any]) -> Any:
     """The served model's tokenizer, by the names that it goes by: its own, its folder, and those of the model that it adapts."""
-    if address.tokenizer:
-        names = [address.tokenizer]
-    else:
-        parents = [entry for entry in models if entry["id"] == served.get("parent")]
-        names = [str(entry.get(key)) for entry in (served, *parents) for key in ("id", "root") if entry.get(key)]
-    for name in dict.fromkeys(names):
+    known = [str(entry[key]) for entry in (served, base) for key in ("id", "root") if entry.get(key)]
+    names = [address.tokenizer] if address.tokenizer else list(dict.fromkeys(known))
+    for name in names:
         tokenizer = load_tokenizer(name)
         if tokenizer is not None:
             return tokenizer
     raise ModelError(
-        f"there is no tokenizer here under {' or '.join(dict.fromkeys(names))}; name the one of the served model: "
+        f"there is no tokenizer here under {' or '.join(names)}; name the one of the served model: "
         f"endpoint:{address.url}#{address.model or served['id']},tokenizer=CATALOGUE_NAME_FOLDER_OR_HUB_ID"
     )
 

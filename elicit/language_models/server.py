@@ -100,8 +100,8 @@ class Server:
 
     def complete_all(
         self, model: str, prompts: Sequence[Ids], options: Mapping[str, Any], seeds: Sequence[int] | None = None
-    ) -> Iterator[tuple[int, dict[str, Any] | RefusedError]]:
-        """The answer to each of any number of prompts, with its position, in the order in which answers come.
+    ) -> Iterator[list[tuple[int, dict[str, Any] | RefusedError]]]:
+        """Answers to any number of prompts, some at a time as they come, each with its prompt's position.
 
         Args:
             model: its name at the server.
@@ -121,7 +121,7 @@ class Server:
                 return [refused] if len(rows) == 1 else [found for row in rows for found in work(range(row, row + 1))]
 
         for rows, found in in_parallel(work, batches, REQUESTS):
-            yield from zip(rows, found, strict=True)
+            yield list(zip(rows, found, strict=True))
 
     def tokenize(self, text: str, special: bool = False) -> list[int] | None:
         """The server's own token ids of a text, None where it has no /tokenize.
@@ -147,7 +147,7 @@ class Server:
     def _beside(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of a path that stands beside the protocol's, at the root of the server; empty where it has none."""
         try:
-            return self._ask("POST", self.url.removesuffix("/v1") + path, body)
+            return self._ask("POST", self.url.removesuffix("/v1") + path, body, retries=2)
         except RefusedError:
             return {}
 
@@ -174,7 +174,7 @@ class Server:
                 raise ModelError(f"nothing answers at {self.url} ({self._shown(str(reason))}); {AGAIN}") from error
             except openai.APIStatusError as error:
                 said = self._shown(_said(error))
-                if error.status_code == 429 or error.status_code >= 500:
+                if error.status_code == 429 or (error.status_code >= 500 and error.status_code != 501):
                     raise ModelError(
                         f"{self.url} fails again and again ({error.status_code}: {said}); {AGAIN}"
                     ) from error
