@@ -16,6 +16,7 @@ import numpy as np
 from elicit.domains import Row, UnlabelledDomain, make_domain
 from elicit.domains.artefacts import cache_dir
 from elicit.domains.domain import FEWEST_ROWS
+from elicit.language_models.language_model import local_model
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.methods.state_consistency import state_consistency
@@ -58,6 +59,7 @@ def self_training(
         seed: of teacher and training.
         teacher: a label-free method whose result has a `labelling`.
     """
+    local_model(monitor.model, "self-training trains it")  # before a teacher has asked a server anything
     student, changes = monitor, list[float]()
     before: Labelling | None = None
     while True:
