@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import json
 import shlex
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -189,6 +190,7 @@ def conduct(
             "warnings": list(dict.fromkeys([*findings.warnings, *training_notes(out), *alarms(findings.rows)])),
         }
         write_json(out / "results.json", results)
+        shutil.rmtree(out / "figures", ignore_errors=True)  # of an older version, which may have drawn others
         write_drawings([drawing for section in findings.sections for drawing in section.drawings], out / "figures")
         report = write_report(results, findings, read_json(out / "manifest.json"), out / "report.html")
     for line in (*findings.summary, *(f"warning: {warning}" for warning in results["warnings"])):
