@@ -103,7 +103,7 @@ def _drawing(name: str, title: str, panels: Mapping[str, Mapping[str, Mapping[st
         name,
         "curves",
         f"{title}, by share of instructions. {said}.",
-        curves(held, "share of examples that are instructions", "figure"),
+        curves(held, "share of examples that are instructions", ""),
         caption=f"{title}, by share of instructions; bands are 95 % intervals over texts or pairs, and seeds.",
     )
 
