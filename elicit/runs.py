@@ -31,6 +31,8 @@ from elicit.errors import DomainError, RunError
 from elicit.evaluation import evaluate_target
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
+from elicit.language_models.address import is_endpoint
+from elicit.language_models.language_model import LanguageModel, load_language_model
 from elicit.language_models.local import LocalModel
 from elicit.methods import METHODS, Ingredients, Method
 from elicit.methods.states import upper_layers
@@ -49,7 +51,7 @@ class RunConfig:
     """Everything that decides what a run computes.
 
     Attributes:
-        model: catalogue name, folder, GGUF file or hub id.
+        model: catalogue name, folder, GGUF file, hub id or address of a served model.
         sources: labelled domains to train on; without any, label-free methods start from the untrained model.
         targets: domains to elicit monitors for.
         methods: names from `elicit methods`.
@@ -116,7 +118,7 @@ def run(
         DomainError: a domain cannot be used. Raised before any model is loaded.
         RunError: the folder belongs to another run, is in use, or cannot be written.
     """
-    domains = _Domains(config)
+    domains = Domains(config)
     with claim(out):
         try:
             return _Run(config, out, domains, command, say, readings).finish()
@@ -127,13 +129,15 @@ def run(
             ) from error
 
 
-class _Domains:
+class Domains:
     """The run's domains, loaded and checked before any model is."""
 
     def __init__(self, config: RunConfig) -> None:
         for name in config.methods:
             if name not in METHODS:
                 raise RunError(f"there is no method {name!r}; `elicit methods` lists them")
+        if is_endpoint(config.model):
+            _refuse_what_needs_weights(config)
         if not config.targets:
             raise RunError("name at least one --target")
         if not config.sources and all(METHODS[name].labels == "source" for name in config.methods):
@@ -167,12 +171,27 @@ class _Domains:
         }
 
 
+def _refuse_what_needs_weights(config: RunConfig) -> None:
+    """A server has no hidden states to give, and trains nothing."""
+    for name in config.methods:
+        needs = METHODS[name].needs
+        if needs != "verdicts":
+            raise RunError(
+                f"{name} needs {needs}, and a server gives verdicts alone; leave it out or name the model's folder or hub id"
+            )
+        if config.sources and METHODS[name].label_free is not None:
+            raise RunError(
+                f"with a --source, {name} starts from a monitor that is trained here, and a server trains nothing; leave "
+                "--source out, or train with --model FOLDER, serve the adapter, and name it: --model endpoint:URL#ADAPTER"
+            )
+
+
 class _Run:
     def __init__(
         self,
         config: RunConfig,
         out: Path,
-        domains: _Domains,
+        domains: Domains,
         command: str,
         say: Callable[[str], None],
         readings: Path | None,
@@ -202,7 +221,7 @@ class _Run:
     @cached_property
     def untrained(self) -> VerdictMonitor:
         self.say(f"loading {self.config.model}")
-        model = LocalModel.load(self.config.model, self.config.dtype, self.config.device, readings=self.readings)
+        model = load_language_model(self.config.model, self.config.dtype, self.config.device, readings=self.readings)
         monitor = VerdictMonitor(model)
         # Verdict words and questions are checked for every domain before anything long begins.
         for domain in [*self.domains.sources, *self.domains.targets]:
@@ -245,7 +264,7 @@ class _Run:
         for name in self.config.methods:
             method = METHODS[name]
             notes[name] = self._about(method)
-            reason = self._cannot(method, target)
+            reason = cannot(self.config, method, target)
             if reason is not None:
                 notes[name]["skipped"] = reason
                 continue
@@ -260,14 +279,6 @@ class _Run:
         return [
             {"target": target.name, "method": name} | notes[name] | rows.get(name, {}) for name in self.config.methods
         ]
-
-    def _cannot(self, method: Method, target: Domain) -> str | None:
-        """Why a method has nothing to run on here, or None."""
-        if method.labels == "source" and not self.domains.sources:
-            return "there is no source"
-        if method.labels == "target":
-            return _too_few_labels(self._target_train(target))
-        return None
 
     def _about(self, method: Method) -> dict[str, Any]:
         free = method.label_free is not None
@@ -286,7 +297,7 @@ class _Run:
         """Scores on the test texts, from disk when they are there."""
         folder = self.out / "monitors" / target.name / method.name
         file = self.out / "scores" / target.name / f"{method.name}.jsonl"
-        if file.is_file() and (folder / "calibration.json").is_file():
+        if is_done(self.out, target, method):
             held = read_json(folder / "calibration.json")
             return read_scores(file), Calibration.from_json(held["calibration"]), held["about"]
         self.say(f"{target.name}: {method.name}")
@@ -382,13 +393,13 @@ class _Run:
                 f"{self.out}: the data of {changed[0]} have changed since this run began; choose another --out"
             )
 
-    def _check_model(self, model: LocalModel) -> None:
+    def _check_model(self, model: LanguageModel) -> None:
         """A run is not continued with other weights under the same name."""
         path = self.out / "manifest.json"
         manifest = read_json(path)
         fingerprint = model.fingerprint()
         if manifest["model"] is None:
-            write_json(path, manifest | {"model": fingerprint, "dtype": str(model.transformers_model.dtype)})
+            write_json(path, manifest | {"model": fingerprint, "dtype": model.dtype})
         elif manifest["model"] != fingerprint:
             raise RunError(
                 f"{self.out}: {self.config.model} is another model than when this run began; choose another --out"
@@ -473,6 +484,21 @@ def _describe(domain: Domain) -> dict[str, Any]:
 
 def _labelled_part(domain: Domain) -> Domain:
     return domain.take([row for row, label in enumerate(domain.labels) if label is not None])
+
+
+def is_done(out: Path, target: Domain, method: Method) -> bool:
+    """Whether a run's folder holds what a method found on a target."""
+    calibration = out / "monitors" / target.name / method.name / "calibration.json"
+    return (out / "scores" / target.name / f"{method.name}.jsonl").is_file() and calibration.is_file()
+
+
+def cannot(config: RunConfig, method: Method, target: Domain) -> str | None:
+    """Why a method has nothing to run on here, or None."""
+    if method.labels == "source" and not config.sources:
+        return "there is no source"
+    if method.labels == "target":
+        return _too_few_labels(target.train.sample(config.target_texts))
+    return None
 
 
 def _too_few_labels(train: Domain) -> str | None:

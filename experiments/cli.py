@@ -126,6 +126,18 @@ def probes(out: Path, **sizes: int) -> None:
     benchmark_probes(**sizes, out=out, say=click.echo)
 
 
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--texts", default=256, show_default=True, type=click.IntRange(16))
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
+@click.option("--out", type=OUT, required=True, help="Results of other numbers of processes stay there.")
+def processes(model: str, texts: int, repeats: int, out: Path) -> None:
+    """With the processes that a launcher such as torchrun started, against what one process was measured to do."""
+    from experiments.benchmark_processes import benchmark_processes
+
+    benchmark_processes(model, texts, repeats, out, say=click.echo)
+
+
 PARTS = ("speed", "sweep", "transfer")
 
 
@@ -139,6 +151,16 @@ def training(model: str, texts: int, parts: tuple[str, ...], out: Path) -> None:
     from experiments.benchmark_training import benchmark_training
 
     benchmark_training(model, texts, parts, out, say=click.echo)
+
+
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
+def peers(model: str, out: Path) -> None:
+    """All of these, and one table of what other tools take for the same; hours on a CPU."""
+    from experiments.benchmark_peers import benchmark_peers
+
+    benchmark_peers(model, out, say=click.echo)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "mixed": {"schedule": "mixed"},
     "classification, then instruction": {"schedule": "classification-then-instruction"},
     "instruction, then classification": {"schedule": "instruction-then-classification"},
-    "mixed, wordings": {"schedule": "mixed", "wordings": True},
+    "mixed, wordings": {"schedule": "mixed", "wordings": 0.5},
 }
 PRESETS = {
     "smoke": Preset(
@@ -34,10 +34,10 @@ PRESETS = {
     "default": Preset(
         source="vader/amazon",
         targets=("vader/tweets", "vader/nyt"),
-        plans=PLANS,
+        plans={name: plan for name, plan in PLANS.items() if name != "instruction, then classification"},
         seeds=(0, 1, 2),
-        source_texts=320,
-        epochs=1.0,
+        source_texts=480,
+        epochs=2.0,
         suite_texts=64,
         pairs=52,
         test_texts=120,
@@ -45,7 +45,7 @@ PRESETS = {
     "full": Preset(
         source="vader/amazon",
         targets=("vader/tweets", "vader/nyt", "vader/movie"),
-        plans=PLANS | {"classification, wordings": {"wordings": True}},
+        plans=PLANS | {"classification, wordings": {"wordings": 0.5}},
         seeds=(0, 1, 2, 3, 4),
         source_texts=1600,
         epochs=2.0,

@@ -22,7 +22,7 @@ from elicit.domains import Domain, Question
 from elicit.errors import DomainError, ModelError
 from elicit.evaluation.bootstrap import REPLICATES, Resampled, bootstrap_weights
 from elicit.evaluation.metrics import auroc
-from elicit.language_models.local import LocalModel
+from elicit.language_models.language_model import LanguageModel
 from elicit.training.questions import inverted, reworded
 
 Bools = NDArray[np.bool_]
@@ -142,7 +142,7 @@ class PromptChange:
         return np.concatenate([np.ones((1, len(self.truth)), np.float32), drawn])
 
 
-def prompt_change(model: LocalModel, domain: Domain) -> PromptChange:
+def prompt_change(model: LanguageModel, domain: Domain) -> PromptChange:
     """Ask a model the suite's questions about a labelled domain.
 
     Args:

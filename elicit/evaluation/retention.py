@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.evaluation.bootstrap import REPLICATES, Resampled, resampled_means
-from elicit.language_models.local import LocalModel
+from elicit.language_models.language_model import LanguageModel
 from elicit.training.instructions import Instruction, own_instructions
 
 PAIRS = 130  # ten of each held-out template
@@ -61,7 +61,7 @@ class Retention:
         return cls(np.array(held["loss"], dtype=np.float64), np.array(passes, dtype=np.float64))
 
 
-def retention(model: LocalModel, pairs: Sequence[Instruction] = ()) -> Retention:
+def retention(model: LanguageModel, pairs: Sequence[Instruction] = ()) -> Retention:
     """Measure a model on instruction pairs.
 
     Args:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from elicit.domains.artefacts import Artefact, cache_dir, extract_member, fetch, sha256_of
 from elicit.errors import ModelError
+from elicit.language_models.address import is_endpoint
 
 CONVERTER = 1  # part of the cache key: raise it when the conversion changes
 
@@ -94,6 +95,10 @@ def find_model(name: str) -> str:
     """
     if name in MODELS:
         return str(_packaged(MODELS[name]))
+    if is_endpoint(name):
+        raise ModelError(
+            f"{name} gives verdicts and words only; hidden states and training need the weights: name the model's folder or hub id"
+        )
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -143,6 +148,42 @@ def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[An
     if where.type == "cpu":
         _keep_freed_memory()
     return (model if spread else model.to(where)), tokenizer
+
+
+def load_tokenizer(name: str) -> Any | None:
+    """The tokenizer of a catalogue name, folder, GGUF file or hub id; None when there is none under this name."""
+    from transformers import AutoTokenizer
+
+    path = Path(name).expanduser()
+    options = {}
+    if name in MODELS:
+        name = find_model(name)
+    elif path.suffix == ".gguf" and path.is_file():
+        name, options = str(path.parent), {"gguf_file": path.name}
+    elif not path.is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        return None  # nor is it a hub id: the name that a server gives a model may be that of somebody else's there
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError):
+        return None
+
+
+def load_config_and_tokenizer(name: str) -> tuple[Any, Any]:
+    """A model's configuration and its tokenizer, without weights."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    found = find_model(name)
+    try:
+        with _quiet():
+            return AutoConfig.from_pretrained(found).get_text_config(), AutoTokenizer.from_pretrained(found)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the model {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def context_length(config: Any) -> int:
+    """Most tokens of one sequence, unlimited models being cut at 131,072."""
+    return int(getattr(config, "max_position_embeddings", None) or 131_072)
 
 
 def _keep_freed_memory() -> None:

@@ -180,6 +180,7 @@ class ThinkingPrompt(InstructionPrompt):
     """The prompt of one question, answered by reasoning of at most `thoughts` tokens and then one verdict token.
 
     Attributes:
+        question: what is asked about each text.
         verdict: the two verdict token ids, as they stand after the reasoning.
     """
 
@@ -192,6 +193,7 @@ class ThinkingPrompt(InstructionPrompt):
         closing = f"\n{VERDICT_LINE}"
         (ids,) = _inner_ids(tokenizer, [closing])
         super().__init__(tokenizer, instruction, context_length, thoughts + len(ids) + 1, max_text_tokens)
+        self.question = question
         self.thoughts = thoughts
         self._closing = ids
         self.verdict = Verdict(
@@ -199,8 +201,12 @@ class ThinkingPrompt(InstructionPrompt):
             _verdict_id(tokenizer, closing, f" {question.cleared.strip()}"),
         )
 
-    def forced(self, texts: Sequence[EncodedText], reasonings: Sequence[str]) -> list[list[int]]:
-        """What follows `head` up to the verdict that is asked for after each reasoning, which is data as the text is."""
+    def forced(self, texts: Sequence[EncodedText], written: Sequence[str]) -> list[list[int]]:
+        """What follows `head` up to the verdict that is asked for after what was written, which is data as the text is.
+
+        A verdict that was written already would make the forced one a repetition of it, and is left out.
+        """
+        reasonings = [text.partition(VERDICT_LINE)[0] for text in written]
         thoughts = self.encode(reasonings, max(1, self.thoughts))
         return [
             [*self.suffix(text), *thought.ids, *self._closing] for text, thought in zip(texts, thoughts, strict=True)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import DomainError
-from elicit.language_models.local import LONGEST_SHOT, LocalModel
+from elicit.language_models.language_model import LanguageModel
+from elicit.language_models.local import LONGEST_SHOT
 from elicit.language_models.prompts import EncodedText
 from elicit.monitors.verdict import VerdictMonitor
 
@@ -29,7 +30,7 @@ class Pool:
         encoded: token ids of each.
     """
 
-    model: LocalModel
+    model: LanguageModel
     question: Question
     ids: tuple[str, ...]
     texts: tuple[str, ...]

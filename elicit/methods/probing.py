@@ -5,45 +5,67 @@ from __future__ import annotations
 import numpy as np
 
 from elicit.domains import UnlabelledDomain
+from elicit.language_models.language_model import local_model
 from elicit.methods.registry import Elicited, label_free
-from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
 from elicit.monitors.probe import ProbeMonitor, contrast_pair
 from elicit.monitors.verdict import VerdictMonitor
 from probes import CCS, CRC, VINC, ContrastProbe, KMeansProbe, PCAProbe
 
 
-@label_free("ccs", "contrast-consistent search on hidden states (Burns et al., 2022), sign from the monitor's verdicts")
+@label_free(
+    "ccs",
+    "contrast-consistent search on hidden states (Burns et al., 2022), sign from the monitor's verdicts",
+    cost_of_states,
+    "hidden states",
+)
 def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(CCS(random_state=seed), monitor, target)
 
 
 @label_free(
-    "crc", "top principal component of the differences between both answers' hidden states (Burns et al., 2022)"
+    "crc",
+    "top principal component of the differences between both answers' hidden states (Burns et al., 2022)",
+    cost_of_states,
+    "hidden states",
 )
 def crc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(CRC(), monitor, target)
 
 
-@label_free("vinc", "closed-form direction: large differences between both answers' hidden states, small sums (VINC)")
+@label_free(
+    "vinc",
+    "closed-form direction: large differences between both answers' hidden states, small sums (VINC)",
+    cost_of_states,
+    "hidden states",
+)
 def vinc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(VINC(), monitor, target)
 
 
-@label_free("kmeans", "two clusters of the differences between both answers' hidden states")
+@label_free(
+    "kmeans", "two clusters of the differences between both answers' hidden states", cost_of_states, "hidden states"
+)
 def kmeans(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(KMeansProbe(random_state=seed), monitor, target)
 
 
-@label_free("pca", "linear artificial tomography: the leading direction of raw differences (Zou et al., 2023)")
+@label_free(
+    "pca",
+    "linear artificial tomography: the leading direction of raw differences (Zou et al., 2023)",
+    cost_of_states,
+    "hidden states",
+)
 def pca(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(PCAProbe(), monitor, target)
 
 
 def _fit(probe: ContrastProbe, monitor: VerdictMonitor, target: UnlabelledDomain) -> Elicited:
     """The probe of the upper layer that is best by its own criterion, signed by the monitor's verdicts."""
+    model = local_model(monitor.model, "a probe needs hidden states")
     texts = target.sample(PROBE_TEXTS)
-    layers = upper_layers(monitor.model.layers)
-    states = monitor.model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
+    layers = upper_layers(model.layers)
+    states = model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
     assert states.log_odds is not None
     usable = states.usable & np.isfinite(states.log_odds)
     flagged, cleared = contrast_pair(states)
@@ -53,6 +75,4 @@ def _fit(probe: ContrastProbe, monitor: VerdictMonitor, target: UnlabelledDomain
     warnings: tuple[str, ...] = ()
     if probe.sign_confidence_ < 0.1:
         warnings = ("the probe's direction hardly agrees with the monitor's verdicts, so its sign is a guess",)
-    return Elicited(
-        ProbeMonitor(monitor.model, target.question, probe.best(), layers[probe.best_layer_]), details, warnings
-    )
+    return Elicited(ProbeMonitor(model, target.question, probe.best(), layers[probe.best_layer_]), details, warnings)

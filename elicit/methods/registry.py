@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from elicit.domains import Domain, UnlabelledDomain
+from elicit.methods.cost import Cost
 from elicit.monitors.monitor import Monitor
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import TrainingConfig
 
 LabelsUsed = Literal["none", "source", "target"]
-
+Needs = Literal["verdicts", "hidden states", "training"]
 
 UNSURE = float(np.log(3))  # log-odds below which a label is no better than 3 to 1
 
@@ -121,6 +122,8 @@ class Method:
         name: what users write.
         description: one line.
         labels: the labels that it uses itself; a label-free method started from a source-trained monitor inherits "source".
+        cost: its passes through the language model, by the sizes of a run.
+        needs: what it needs of the language model; a server gives verdicts alone.
         label_free: the function, for label-free methods.
         reference: the function, for references.
     """
@@ -128,6 +131,8 @@ class Method:
     name: str
     description: str
     labels: LabelsUsed
+    cost: Cost
+    needs: Needs = "verdicts"
     label_free: LabelFree | None = None
     reference: Callable[[Ingredients], Monitor] | None = None
 
@@ -135,23 +140,23 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def label_free(name: str, description: str) -> Callable[[Found], Found]:
+def label_free(name: str, description: str, cost: Cost, needs: Needs = "verdicts") -> Callable[[Found], Found]:
     """Register a function of (monitor, unlabelled target, seed) as a label-free method."""
 
     def register(function: Found) -> Found:
-        METHODS[name] = Method(name, description, "none", label_free=function)
+        METHODS[name] = Method(name, description, "none", cost, needs, label_free=function)
         return function
 
     return register
 
 
 def reference(
-    name: str, labels: LabelsUsed, description: str
+    name: str, labels: LabelsUsed, description: str, cost: Cost, needs: Needs = "verdicts"
 ) -> Callable[[Callable[[Ingredients], Monitor]], Callable[[Ingredients], Monitor]]:
     """Register a function of `Ingredients` as a reference that uses these labels."""
 
     def register(function: Callable[[Ingredients], Monitor]) -> Callable[[Ingredients], Monitor]:
-        METHODS[name] = Method(name, description, labels, reference=function)
+        METHODS[name] = Method(name, description, labels, cost, needs, reference=function)
         return function
 
     return register

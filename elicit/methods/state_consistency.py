@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import pairs_of, repair
 from elicit.errors import DomainError
+from elicit.language_models.language_model import local_model
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
-from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.probe import prompt_states
@@ -46,12 +47,15 @@ FEWEST = 8
 @label_free(
     "state-consistency",
     "labels that hidden states predict from each other, in closed form, with the monitor's verdicts as prior evidence",
+    cost_of_states,
+    "hidden states",
 )
 def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A blend of the monitor's verdict with a ridge read-out of its hidden states. Deterministic: the seed plays no part."""
+    model = local_model(monitor.model, "state-consistency needs hidden states")
     texts = target.sample(PROBE_TEXTS)
-    layers = upper_layers(monitor.model.layers)
-    states = monitor.model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
+    layers = upper_layers(model.layers)
+    states = model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
     assert states.log_odds is not None
     usable = states.usable & np.isfinite(states.log_odds)
     if usable.sum() < FEWEST:
@@ -62,9 +66,7 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     found = search(features, prior)
     weights, bias = found.read_out(features)
     chosen = tuple(layers[layer] for layer in found.layers)
-    blend = BlendMonitor(
-        monitor.model, target.question, chosen, weights, calibration.slope, calibration.intercept + bias
-    )
+    blend = BlendMonitor(model, target.question, chosen, weights, calibration.slope, calibration.intercept + bias)
     used = texts.take(np.flatnonzero(usable))
     labels = repair(found.log_odds, pairs_of(target.rules, used.groups))
     labelling = Labelling(used.ids, labels, found.log_odds)

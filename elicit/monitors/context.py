@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import Question, UnlabelledDomain
-from elicit.language_models.local import LocalModel
+from elicit.language_models.language_model import LanguageModel
 from elicit.monitors.monitor import Monitor, model_reference, write_monitor
 from elicit.monitors.scores import Scores
 from elicit.monitors.verdict import save_adapter
@@ -35,7 +35,7 @@ class ContextMonitor(Monitor):
     kind: ClassVar[str] = "context"
 
     def __init__(
-        self, model: LocalModel, question: Question, contexts: Sequence[Shots], slope: float, gain: float
+        self, model: LanguageModel, question: Question, contexts: Sequence[Shots], slope: float, gain: float
     ) -> None:
         self.model, self.question, self.slope, self.gain = model, question, slope, gain
         self.contexts = tuple(tuple((text, bool(flagged)) for text, flagged in shots) for shots in contexts)
@@ -69,6 +69,6 @@ class ContextMonitor(Monitor):
         write_monitor(folder, self.kind, self.question, model=model_reference(self.model), **held)
 
     @classmethod
-    def from_json(cls, held: dict[str, Any], model: LocalModel, question: Question) -> ContextMonitor:
+    def from_json(cls, held: dict[str, Any], model: LanguageModel, question: Question) -> ContextMonitor:
         """The monitor that `save` wrote to monitor.json."""
         return cls(model, question, held["contexts"], float(held["slope"]), float(held["gain"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from elicit.domains import Question, UnlabelledDomain
-from elicit.language_models.local import LocalModel
+from elicit.language_models.language_model import LanguageModel
 from elicit.monitors.monitor import Monitor, model_reference, write_monitor
 from elicit.monitors.scores import Scores
 from elicit.monitors.verdict import save_adapter
@@ -18,7 +18,7 @@ class FewShotMonitor(Monitor):
 
     kind: ClassVar[str] = "few-shot"
 
-    def __init__(self, model: LocalModel, question: Question, shots: Sequence[tuple[str, bool]]) -> None:
+    def __init__(self, model: LanguageModel, question: Question, shots: Sequence[tuple[str, bool]]) -> None:
         self.model, self.question, self.shots = model, question, tuple((text, bool(flagged)) for text, flagged in shots)
 
     def _score(self, texts: UnlabelledDomain) -> Scores:

@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 
 from elicit.domains import Question
 from elicit.errors import ModelError
+from elicit.language_models.address import is_endpoint
+from elicit.language_models.language_model import LanguageModel, load_language_model, local_model
 from elicit.language_models.loading import MODELS
 from elicit.language_models.local import LocalModel
 from elicit.monitors.blend import BlendMonitor
@@ -27,7 +29,7 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
     """A monitor from its folder, or an untrained verdict monitor from a language model's name.
 
     Args:
-        name: folder of a saved monitor; or catalogue name, folder, GGUF file or hub id of a language model.
+        name: folder of a saved monitor; or catalogue name, folder, GGUF file, hub id or address of a language model.
         model: language model to use in place of the one that the monitor's folder names, when that one has moved.
         dtype, device: as in `LocalModel.load`.
 
@@ -37,11 +39,11 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
     folder = Path(name).expanduser()
     file = folder / "monitor.json"
     if not file.is_file():
-        if str(name) not in MODELS and not folder.exists():
+        if str(name) not in MODELS and not is_endpoint(str(name)) and not folder.exists():
             logging.getLogger(__name__).warning(
                 "there is no folder %s here: looking for a model of that name on the hub", name
             )
-        return VerdictMonitor(LocalModel.load(str(name), dtype, device))
+        return VerdictMonitor(load_language_model(str(name), dtype, device))
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
         if held["schema"] != SCHEMA:
@@ -59,7 +61,9 @@ def _load(folder: Path, held: dict[str, Any], model: str | None, dtype: str, dev
     if kind == KeywordMonitor.kind and question:
         return KeywordMonitor.from_json(held, question)
     reference = held["model"]
-    language_model = LocalModel.load(model or reference["name"], dtype, device, reference["max_text_tokens"])
+    reads_states = kind in (ProbeMonitor.kind, BlendMonitor.kind)
+    load = LocalModel.load if reads_states else load_language_model
+    language_model: LanguageModel = load(model or reference["name"], dtype, device, reference["max_text_tokens"])
     if (folder / "adapter").is_dir():
         language_model = language_model.with_adapter(folder / "adapter")
     if kind == VerdictMonitor.kind:
@@ -70,8 +74,8 @@ def _load(folder: Path, held: dict[str, Any], model: str | None, dtype: str, dev
         return FewShotMonitor(language_model, question, [(text, flagged) for text, flagged in held["shots"]])
     if kind == ContextMonitor.kind and question:
         return ContextMonitor.from_json(held, language_model, question)
-    if kind == ProbeMonitor.kind and question:
-        return ProbeMonitor.from_folder(folder, held, language_model, question)
-    if kind == BlendMonitor.kind and question:
-        return BlendMonitor.from_folder(folder, held, language_model, question)
+    if reads_states and question:
+        local = local_model(language_model, f"a {kind} monitor reads hidden states")
+        states = ProbeMonitor if kind == ProbeMonitor.kind else BlendMonitor
+        return states.from_folder(folder, held, local, question)
     raise ModelError(f"{folder} is a monitor of an unknown kind, {kind!r}")

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import ModelError
-from elicit.language_models.local import LocalModel
+from elicit.language_models.language_model import LanguageModel
 from elicit.monitors.scores import Scores
 
 SCHEMA = 1
@@ -60,6 +60,6 @@ def write_monitor(folder: Path, kind: str, question: Question | None, **held: An
     (folder / "monitor.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def model_reference(model: LocalModel) -> dict[str, Any]:
+def model_reference(model: LanguageModel) -> dict[str, Any]:
     """What a monitor's folder says about its language model: where to find it, and how to read texts with it."""
     return {"name": model.name, "max_text_tokens": model.max_text_tokens}

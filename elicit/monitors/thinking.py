@@ -15,7 +15,7 @@ import numpy as np
 
 from elicit.domains import Question, UnlabelledDomain
 from elicit.language_models.generation import Generation
-from elicit.language_models.local import LocalModel
+from elicit.language_models.language_model import LanguageModel
 from elicit.language_models.prompts import VERDICT_LINE
 from elicit.monitors.monitor import Monitor, model_reference, write_monitor
 from elicit.monitors.scores import Scores
@@ -39,7 +39,7 @@ class ThinkingMonitor(Monitor):
 
     def __init__(
         self,
-        model: LocalModel,
+        model: LanguageModel,
         question: Question | None = None,
         max_tokens: int = 64,
         reading: Reading = "forced",
@@ -74,7 +74,7 @@ class ThinkingMonitor(Monitor):
         write_monitor(folder, self.kind, self.question, model=model_reference(self.model), **held)
 
     @classmethod
-    def from_json(cls, held: dict[str, Any], model: LocalModel, question: Question | None) -> ThinkingMonitor:
+    def from_json(cls, held: dict[str, Any], model: LanguageModel, question: Question | None) -> ThinkingMonitor:
         """The monitor that `save` wrote to monitor.json."""
         how = {name: held[name] for name in ("max_tokens", "reading", "temperature", "seed")}
         return cls(model, question, **how)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from elicit.domains import Question, UnlabelledDomain
-from elicit.language_models.local import LocalModel
+from elicit.language_models.language_model import LanguageModel
 from elicit.monitors.monitor import Monitor, model_reference, write_monitor
 from elicit.monitors.scores import Scores
 
@@ -17,7 +17,7 @@ class VerdictMonitor(Monitor):
 
     kind: ClassVar[str] = "verdict"
 
-    def __init__(self, model: LocalModel, question: Question | None = None) -> None:
+    def __init__(self, model: LanguageModel, question: Question | None = None) -> None:
         self.model, self.question = model, question
 
     def _score(self, texts: UnlabelledDomain) -> Scores:
@@ -33,7 +33,7 @@ class VerdictMonitor(Monitor):
         write_monitor(folder, self.kind, self.question, model=model_reference(self.model))
 
 
-def save_adapter(model: LocalModel, folder: Path) -> None:
+def save_adapter(model: LanguageModel, folder: Path) -> None:
     """Copy the model's LoRA adapter, if it has one, to the folder `adapter` of a monitor."""
     if model.adapter is not None and model.adapter.resolve() != (folder / "adapter").resolve():
         shutil.copytree(model.adapter, folder / "adapter", dirs_exist_ok=True)

@@ -9,7 +9,7 @@ from elicit.domains import Question, Row, make_domain
 from elicit.errors import DomainError, ModelError
 from elicit.evaluation import difference
 from elicit.evaluation.prompt_change import PromptChange, prompt_change, suite
-from elicit.language_models.local import Readings
+from elicit.language_models.readings import Readings
 
 WORDS = ("fine 7 stars", "bad", "fine and a good deal longer than most", "bad?")
 ROWS = [Row(str(i), f"{WORDS[i % 4]} {'x' * i}", 1 - i % 2) for i in range(40)]

@@ -1,0 +1,582 @@
+"""A language model behind an OpenAI-compatible server: questions and texts in, log-odds and words out; no hidden states.
+
+Every prompt is built here, as for a model in memory, and goes out as token ids. The log-odds are a difference of two
+log-probabilities of the next token: those of the verdict words by `logprob_token_ids` where the server knows it (vLLM), else from
+the likeliest tokens, matched by id (llama.cpp). A verdict word that is not among them leaves its text unscored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elicit.domains import Question
+from elicit.errors import ModelError
+from elicit.language_models.address import Address
+from elicit.language_models.cache import ReadingCache, reading_key
+from elicit.language_models.engine import Meter
+from elicit.language_models.generation import Generation, Sampling
+from elicit.language_models.loading import load_tokenizer
+from elicit.language_models.local import LONGEST_SHOT
+from elicit.language_models.prompts import (
+    ConversationPrompt,
+    EncodedText,
+    InstructionPrompt,
+    TextPrompt,
+    ThinkingPrompt,
+    Verdict,
+    VerdictPrompt,
+)
+from elicit.language_models.readings import Readings, Thoughts, that_fit
+from elicit.language_models.server import Ids, RefusedError, Server
+from elicit.language_models.weights import hash_of_files
+from elicit.progress import progress
+
+FEW, MOST = 50, (1000, 20, 5)  # likeliest tokens that are asked for: at first, and as many as a server will give
+IMPOSSIBLE = -9000.0  # vLLM writes an infinite logarithm as -9999
+OTHER_WEIGHTS = 0.5  # log-odds by which a model does not differ from itself, whatever the batch
+ABLE = "servers of vLLM and llama.cpp do"
+SAMPLES = ("A short text.", "Another text, which is somewhat longer than the first one.")
+_log = logging.getLogger(__name__)
+
+
+class EndpointModel:
+    """A language model that a server has, perhaps with a LoRA adapter, and that answers questions with one token.
+
+    Attributes:
+        name: how the user named it.
+        adapter: folder of the LoRA adapter that the server applies, where one is known here.
+        max_text_tokens: longer texts lose their middle.
+        tokenizer: the same as the server's, which is checked.
+        context_length: most tokens of one sequence, the answer included.
+        meter: tokens so far, prompts and answers.
+    """
+
+    dtype = "as served"
+
+    def __init__(
+        self,
+        name: str,
+        server: Server,
+        served: Mapping[str, Any],
+        tokenizer: Any,
+        max_text_tokens: int = 2048,
+        cache: ReadingCache | None = None,
+        adapter: Path | None = None,
+    ) -> None:
+        self.name, self.tokenizer, self.max_text_tokens, self.adapter = name, tokenizer, max_text_tokens, adapter
+        self.server, self.served = server, served
+        self.context_length = _context_length(served, tokenizer)
+        self.meter = Meter()
+        self._cache = cache
+        self._prompts: dict[Question, VerdictPrompt] = {}
+        self._fingerprint: str | None = None
+        self._most = 0  # likeliest tokens that the server gives; 0 until it was asked
+
+    @classmethod
+    def load(cls, name: str, max_text_tokens: int = 2048, readings: Path | None = None) -> EndpointModel:
+        """Find the model at its server, and its tokenizer here.
+
+        Args:
+            name: `endpoint:URL#NAME,tokenizer=WHERE`; see `Address`.
+            max_text_tokens: longer texts lose their middle.
+            readings: folder where readings are kept; by default the user's cache.
+
+        Raises:
+            ModelError: nothing answers there, it refuses the key or does not serve the model, or there is no tokenizer.
+        """
+        address = Address.parse(name)
+        server = Server(address.url)
+        models = server.models()
+        names = [str(entry["id"]) for entry in models]
+        wanted = address.model or (names[0] if len(names) == 1 else "")
+        served = next((entry for entry in models if wanted in (entry["id"], *(entry.get("aliases") or ()))), None)
+        if served is None:
+            asked = repr(wanted) if wanted else "no model was named"
+            raise ModelError(
+                f"{address.url} serves {', '.join(names) or 'nothing'}; {asked}: write endpoint:{address.url}#NAME"
+            )
+        # vLLM says of an adapter which model it adapts, and of that one how long its context is.
+        base = next((entry for entry in models if entry["id"] == served.get("parent")), served)
+        served = {**served, "max_model_len": base.get("max_model_len")}
+        tokenizer = _find_tokenizer(address, served, base)
+        cache = ReadingCache(readings / "readings.sqlite" if readings else None)
+        return cls(name, server, served, tokenizer, max_text_tokens, cache)
+
+    def with_adapter(self, folder: Path) -> EndpointModel:
+        """This model, which the server must already serve with the LoRA adapter of a folder.
+
+        Raises:
+            ModelError: the server says that it serves this model without an adapter, or with another one.
+        """
+        root = Path(str(self.served.get("root") or ""))
+        how = f"serve it (vllm serve MODEL --enable-lora --lora-modules NAME={folder}) and name it: endpoint:URL#NAME"
+        if "parent" in self.served and self.served["parent"] is None:
+            raise ModelError(f"{self.name} is served without the adapter in {folder}; {how}")
+        if (root / "adapter_config.json").is_file() and hash_of_files(root) != hash_of_files(folder):
+            raise ModelError(f"{self.name} is served with the adapter in {root}, which is not that in {folder}; {how}")
+        if "parent" not in self.served:
+            _log.warning("%s does not say which adapter it serves: `elicit doctor --against` compares", self.name)
+        return EndpointModel(
+            self.name, self.server, self.served, self.tokenizer, self.max_text_tokens, self._cache, folder
+        )
+
+    def fingerprint(self) -> str:
+        """Hash of the address, what the server says about the model, the tokenizer, and the adapter; computed once."""
+        if self._fingerprint is None:
+            steady = {
+                key: value for key, value in self.served.items() if key not in ("created", "permission", "status")
+            }
+            digest = hashlib.sha256(json.dumps([self.server.url, steady], sort_keys=True, default=str).encode())
+            digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+            digest.update(f"{self.tokenizer.chat_template} {self.max_text_tokens}".encode())
+            if self.adapter is not None:
+                digest.update(hash_of_files(self.adapter).encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+    def prompt(self, question: Question) -> VerdictPrompt:
+        """The prompt of a question in this model's chat format.
+
+        Raises:
+            ModelError: a verdict word is not exactly one token there, the question does not fit, or the server has another
+                tokenizer.
+        """
+        if question not in self._prompts:
+            prompt = VerdictPrompt(self.tokenizer, question, self.context_length, self.max_text_tokens)
+            self._check_words(prompt)
+            self._prompts[question] = prompt
+        return self._prompts[question]
+
+    def log_odds(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        shots: Sequence[tuple[str, bool]] = (),
+        description: str = "scoring",
+    ) -> Readings:
+        """Verdict log-odds of n texts; see `LocalModel.log_odds`."""
+        prompt = self.prompt(question)
+        encoded = prompt.encode(texts)
+        prefix = list(prompt.head)
+        for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
+            prefix += prompt.turn(shot, flagged)
+        rows, reasons = that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail) - 1)
+        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
+        return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
+
+    def think(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        description: str = "thinking",
+    ) -> Thoughts:
+        """Reasoning about n texts, and verdict log-odds after it; see `LocalModel.think`."""
+        prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
+        encoded = prompt.encode(texts)
+        if max_tokens:
+            written = self._generate(prompt, texts, Sampling(max_tokens, self._stop(), temperature, seed), description)
+        else:
+            written = [Generation("", reason=text.reason) for text in encoded]
+        reasons = [answer.reason for answer in written]
+        rows = [row for row, reason in enumerate(reasons) if reason is None]
+        forced = prompt.forced([encoded[row] for row in rows], [written[row].text for row in rows])
+        suffixes = dict(zip(rows, forced, strict=True))
+        read = self._read_last(prompt.head, suffixes, encoded, reasons, prompt, f"{description}, verdicts")
+        return Thoughts(tuple(written), read)
+
+    def _read_last(
+        self,
+        prefix: Ids,
+        suffixes: Mapping[int, Ids],
+        encoded: Sequence[EncodedText],
+        reasons: list[str | None],
+        prompt: VerdictPrompt | ThinkingPrompt,
+        description: str,
+    ) -> Readings:
+        """Log-odds behind the suffixes of some of n texts; the other texts keep their reasons."""
+        read = self._read(prefix, list(suffixes.values()), prompt, description)
+        values, mass = np.full(len(encoded), np.nan), np.full(len(encoded), np.nan)
+        for row, found in zip(suffixes, read, strict=True):
+            if isinstance(found, str):
+                reasons[row] = found
+            else:
+                values[row], mass[row] = found
+        return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
+
+    def packed_log_odds(
+        self,
+        question: Question,
+        packs: Sequence[Sequence[tuple[EncodedText, bool]]],
+        description: str = "few-shot scoring",
+    ) -> list[NDArray[np.float64]]:
+        """Log-odds at every verdict of sequences of labelled texts; see `LocalModel.packed_log_odds`.
+
+        A server answers at the end of a prompt alone, so each verdict is a prompt of its own, which the server's prefix cache
+        makes cheaper.
+        """
+        prompt = self.prompt(question)
+        contexts: list[list[int]] = []
+        for pack in packs:
+            sequence, reads = prompt.sequence(pack)
+            if len(prompt.head) + len(sequence) >= self.context_length:
+                raise ModelError(
+                    f"{len(pack)} texts in one sequence take {len(prompt.head) + len(sequence)} tokens, and the server's context "
+                    f"holds {self.context_length}; pack fewer or shorter texts"
+                )
+            contexts += [sequence[: at + 1] for at in reads]
+        values = []
+        for found in self._read(prompt.head, contexts, prompt, description):
+            if isinstance(found, str):
+                raise ModelError(f"{self.name}: in a few-shot context, {found}")
+            values.append(found[0])
+        ends = np.cumsum([len(pack) for pack in packs])
+        return [np.array(part, np.float64) for part in np.split(np.array(values), ends[:-1])] if packs else []
+
+    def generate(
+        self,
+        instruction: str,
+        texts: Sequence[str],
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        description: str = "generating",
+    ) -> list[Generation]:
+        """What the model writes about n texts; see `LocalModel.generate`."""
+        prompt = InstructionPrompt(self.tokenizer, instruction, self.context_length, max_tokens, self.max_text_tokens)
+        return self._generate(prompt, texts, Sampling(max_tokens, self._stop(), temperature, seed), description)
+
+    def answer(
+        self, messages: Sequence[str], max_tokens: int = 128, description: str = "answering"
+    ) -> list[Generation]:
+        """The likeliest answer, token by token, to each of n messages of a user."""
+        prompt = ConversationPrompt(self.tokenizer, self.context_length, max_tokens)
+        stop = self._stop() | ({prompt.end} if prompt.end is not None else set())
+        return self._generate(prompt, messages, Sampling(max_tokens, stop), description)
+
+    def response_log_likelihoods(
+        self, pairs: Sequence[tuple[str, str]], max_tokens: int = 256, description: str = "reading responses"
+    ) -> list[NDArray[np.float64]]:
+        """Log-probability of every token of n responses; see `LocalModel.response_log_likelihoods`.
+
+        Raises:
+            ModelError: the server gives no log-probabilities of a prompt (vLLM does), or a message cannot be read.
+        """
+        prompt = ConversationPrompt(self.tokenizer, self.context_length, max_tokens + 1)
+        encoded = prompt.encode([message for message, _ in pairs])
+        for row, text in enumerate(encoded):
+            if text.reason is not None or text.truncated:
+                raise ModelError(f"message {row}: {text.reason or 'it is longer than the context'}; leave it out")
+        answers = [ids[:max_tokens] for ids in prompt.responses([response for _, response in pairs])]
+        asked = [[*prompt.head, *prompt.suffix(text), *ids] for text, ids in zip(encoded, answers, strict=True)]
+        out: list[NDArray[np.float64]] = [np.zeros(0)] * len(pairs)
+        options = {"max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        with progress(len(pairs), description) as step:
+            for row, found in chain.from_iterable(self.server.complete_all(self._model, asked, options)):
+                if isinstance(found, RefusedError):
+                    raise ModelError(f"{self.name}: message {row}: {found}")
+                scored = found.get("prompt_logprobs")
+                if not scored:
+                    raise ModelError(f"{self.name} gives no log-probabilities of a prompt's own tokens; vLLM does")
+                start = len(asked[row]) - len(answers[row])
+                out[row] = np.array(
+                    [scored[start + i][str(token)]["logprob"] for i, token in enumerate(answers[row])], np.float64
+                )
+                self.meter.tokens += len(asked[row]) + 1
+                step(1)
+        return out
+
+    @property
+    def _model(self) -> str:
+        return str(self.served["id"])
+
+    def _stop(self) -> frozenset[int]:
+        # The server knows what else ends an answer of its model.
+        end = self.tokenizer.eos_token_id
+        return frozenset() if end is None else frozenset((end,))
+
+    def _read(
+        self, prefix: Ids, suffixes: Sequence[Ids], prompt: VerdictPrompt | ThinkingPrompt, description: str
+    ) -> list[tuple[float, float] | str]:
+        """Log-odds and verdict mass after each sequence, or why there are none; only what the cache does not hold is asked."""
+        keys = [self._key(prefix, suffix, prompt.verdict) for suffix in suffixes]
+        held = self._cache.get(keys) if self._cache else {}
+        read: dict[int, tuple[float, float] | str] = {}
+        for row, key in enumerate(keys):
+            if key in held:
+                read[row] = (float(held[key][0]), float(held[key][-1]))
+        missing = [row for row in range(len(keys)) if row not in read]
+        if missing:
+            self._ready(prompt)
+        with progress(len(keys), description) as step:
+            step(len(read))
+            for likeliest in sorted({min(FEW, self._most), self._most}):
+                asked = [row for row in missing if not isinstance(read.get(row), tuple)]
+                options = _verdict_options(prompt.verdict, likeliest)
+                prompts = [[*prefix, *suffixes[row]] for row in asked]
+                for answers in self.server.complete_all(self._model, prompts, options):
+                    new = {}
+                    for at, answer in answers:
+                        row = asked[at]
+                        step(row not in read)
+                        read[row] = found = self._reading(answer, prompt, likeliest)
+                        self.meter.tokens += 0 if isinstance(answer, RefusedError) else len(prompts[at]) + 1
+                        if isinstance(found, tuple):
+                            new[keys[row]] = np.array(found, np.float64)
+                    if self._cache:
+                        self._cache.put(new)
+        return [read[row] for row in range(len(keys))]
+
+    def _key(self, prefix: Ids, suffix: Ids, verdict: Verdict) -> bytes:
+        """As in `LocalModel`: a reading is its log-odds and, last, its verdict mass."""
+        return reading_key(self.fingerprint(), tuple(prefix), verdict, tuple(suffix), (len(suffix) - 1,))
+
+    def _reading(
+        self, answer: dict[str, Any] | RefusedError, prompt: VerdictPrompt | ThinkingPrompt, likeliest: int
+    ) -> tuple[float, float] | str:
+        """Log-odds and verdict mass, or why there are none."""
+        if isinstance(answer, RefusedError):
+            return f"the server refused it ({answer})"
+        found = _log_probabilities(answer) or {}
+        words = {prompt.verdict.flagged: prompt.question.flagged, prompt.verdict.cleared: prompt.question.cleared}
+        for token, word in words.items():
+            if not found.get(token, -np.inf) > IMPOSSIBLE:
+                return f"the verdict word {word!r} is not among the {likeliest} likeliest tokens, and the server names no others"
+        flagged, cleared = found[prompt.verdict.flagged], found[prompt.verdict.cleared]
+        return flagged - cleared, float(np.exp(flagged) + np.exp(cleared))
+
+    def _ready(self, prompt: VerdictPrompt | ThinkingPrompt) -> None:
+        """The first time: what the server can do, whether it reads prompts as they are, and has the weights of cached readings."""
+        if self._most:
+            return
+        suffixes = [prompt.suffix(text) for text in prompt.encode(SAMPLES)]
+        prompts = [[*prompt.head, *suffix] for suffix in suffixes]
+        most, answers = self._first_answers(prompts, prompt.verdict)
+        for ids, answer in zip(prompts, answers, strict=True):
+            found = _log_probabilities(answer)
+            if found is None:
+                raise ModelError(f"{self.name} gives no log-probabilities; {ABLE}")
+            if not found:
+                raise ModelError(f"{self.name} gives log-probabilities without token ids; {ABLE} with them")
+            self.meter.tokens += len(ids) + 1
+        self._check_weights(
+            [self._key(prompt.head, suffix, prompt.verdict) for suffix in suffixes], answers, prompt, most
+        )
+        self._most = most
+
+    def _first_answers(self, prompts: Sequence[Ids], verdict: Verdict) -> tuple[int, list[dict[str, Any]]]:
+        """Answers to prompts one by one, with as many of the likeliest tokens as the server gives, and how many these are."""
+        refused: RefusedError | None = None
+        for most in MOST:
+            try:
+                answers = [
+                    self.server.complete(self._model, [ids], _verdict_options(verdict, most))[0] for ids in prompts
+                ]
+            except RefusedError as error:
+                refused = error
+                continue
+            for ids, answer in zip(prompts, answers, strict=True):
+                read = answer["usage"].get("prompt_tokens", len(ids))
+                if read != len(ids):
+                    raise ModelError(
+                        f"{self.name} reads {read} tokens where {len(ids)} were sent: it adds some of its own, such as a "
+                        "beginning-of-sequence token; have it leave prompts of token ids as they are"
+                    )
+            return most, answers
+        if str(refused).startswith(("404", "405", "501")):
+            raise ModelError(
+                f"{self.name} has no /completions ({refused}): a chat-only server gives no verdicts; {ABLE}"
+            )
+        raise ModelError(f"{self.name} gives no log-probabilities after token ids ({refused}); {ABLE}")
+
+    def _check_weights(
+        self,
+        keys: Sequence[bytes],
+        answers: Sequence[dict[str, Any]],
+        prompt: VerdictPrompt | ThinkingPrompt,
+        likeliest: int,
+    ) -> None:
+        """Cached readings are of this address and name; whether also of these weights, two sample texts tell."""
+        held = self._cache.get(keys) if self._cache else {}
+        for key, answer in zip(keys, answers, strict=True):
+            found = self._reading(answer, prompt, likeliest)
+            if isinstance(found, str):
+                continue
+            if key in held and abs(held[key][0] - found[0]) > OTHER_WEIGHTS:
+                raise ModelError(
+                    f"{self.name} is another model than when its readings were cached: log-odds of a sample text were "
+                    f"{held[key][0]:.2f} and are {found[0]:.2f}; serve it under another name, or `elicit cache --clear`"
+                )
+            if self._cache and key not in held:
+                self._cache.put({key: np.array(found, np.float64)})
+
+    def _check_words(self, prompt: VerdictPrompt) -> None:
+        """Whether both verdict words have the same token ids at the server."""
+        for word in (prompt.verdict.flagged, prompt.verdict.cleared):
+            ids = [*prompt.tail, word]
+            text = self.tokenizer.decode(ids)
+            theirs = self.server.tokenize(text)
+            if theirs is not None:
+                if theirs[-1:] != [word]:
+                    here = f"and the one here {ids[-3:]}"
+                    raise ModelError(self._mismatch(f"makes {theirs[-3:]} of the end of {text!r}, {here}"))
+                continue
+            echoed = self._echo(ids)
+            if echoed is None:
+                _log.warning("%s does not tell how it tokenises: its verdict words are taken on trust", self.name)
+                return
+            if not echoed.startswith(text):
+                raise ModelError(self._mismatch(f"reads {ids} as {echoed!r}, and the one here as {text!r}"))
+
+    def _echo(self, ids: Ids) -> str | None:
+        """How the server writes token ids, with the token that it adds; None where it does not write prompts."""
+        try:
+            with_it, without = (
+                str(
+                    self.server.complete(self._model, [ids], {"max_tokens": 1, "temperature": 0, "echo": echo})[0].get(
+                        "text"
+                    )
+                )
+                for echo in (True, False)
+            )
+        except RefusedError:
+            return None
+        return with_it if with_it != without else None
+
+    def _mismatch(self, what: str) -> str:
+        return f"{self.name} has another tokenizer: it {what}; name the right one, endpoint:URL#NAME,tokenizer=FOLDER_OR_HUB_ID"
+
+    def _generate(
+        self, prompt: TextPrompt, texts: Sequence[str], sampling: Sampling, description: str
+    ) -> list[Generation]:
+        encoded = prompt.encode(texts)
+        rows = [row for row, text in enumerate(encoded) if text.reason is None]
+        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
+        asked = (self.fingerprint(), tuple(prompt.head), sampling.max_tokens, sampling.temperature, sampling.seed)
+        keys = {row: reading_key(*asked, tuple(suffix)) for row, suffix in suffixes.items()}
+        held = self._cache.get(list(keys.values())) if self._cache else {}
+        missing = [row for row in rows if keys[row] not in held]
+        prompts = [[*prompt.head, *suffixes[row]] for row in missing]
+        # What is drawn for a text depends on the seed and on its prompt, never on its neighbours.
+        seeds = [_seed(sampling.seed, ids) for ids in prompts] if sampling.temperature else None
+        out = [Generation("", reason=text.reason) for text in encoded]
+        with progress(len(texts), description) as step:
+            step(len(texts) - len(missing))
+            for answers in self.server.complete_all(self._model, prompts, _sampling_options(sampling), seeds):
+                new = {}
+                for at, answer in answers:
+                    row = missing[at]
+                    if isinstance(answer, RefusedError):
+                        out[row] = Generation("", reason=f"the server refused it ({answer})")
+                        continue
+                    ids = self._answer_ids(answer, sampling)
+                    new[keys[row]] = np.array(ids, np.float64)
+                    self.meter.tokens += len(prompts[at]) + len(ids)
+                if self._cache:
+                    self._cache.put(new)
+                held |= new
+                step(len(answers))
+        for row in rows:
+            if keys[row] in held:
+                out[row] = _generation(self.tokenizer, held[keys[row]].astype(int).tolist(), sampling)
+        return out
+
+    def _answer_ids(self, answer: Mapping[str, Any], sampling: Sampling) -> list[int]:
+        """Token ids of an answer; one that ended by itself ends with a stop token."""
+        ids = _token_ids(answer)
+        if ids is None:
+            raise ModelError(f"{self.name} gives answers without token ids; {ABLE} with them")
+        if answer.get("finish_reason") == "stop" and not sampling.stop.intersection(ids[-1:]):
+            # The server's own list of what ends an answer is longer than the tokenizer's.
+            if ids and ids[-1] in self.tokenizer.all_special_ids:
+                ids.pop()
+            ids += sorted(sampling.stop)[:1]
+        return ids
+
+
+def _context_length(served: Mapping[str, Any], tokenizer: Any) -> int:
+    """What the server says (vLLM, llama.cpp), else what the tokenizer was made for, at most 131,072."""
+    said = served.get("max_model_len") or (served.get("meta") or {}).get("n_ctx") or tokenizer.model_max_length
+    return int(min(said, 131_072))
+
+
+def _find_tokenizer(address: Address, served: Mapping[str, Any], base: Mapping[str, Any]) -> Any:
+    """The served model's tokenizer, by the names that it goes by: its own, its folder, and those of the model that it adapts."""
+    known = [str(entry[key]) for entry in (served, base) for key in ("id", "root") if entry.get(key)]
+    names = [address.tokenizer] if address.tokenizer else list(dict.fromkeys(known))
+    for name in names:
+        tokenizer = load_tokenizer(name)
+        if tokenizer is not None:
+            return tokenizer
+    raise ModelError(
+        f"there is no tokenizer here under {' or '.join(names)}; name the one of the served model: "
+        f"endpoint:{address.url}#{address.model or served['id']},tokenizer=CATALOGUE_NAME_FOLDER_OR_HUB_ID"
+    )
+
+
+def _verdict_options(verdict: Verdict, likeliest: int) -> dict[str, Any]:
+    """vLLM heeds `logprob_token_ids` and then `logprobs` does not matter; llama.cpp names tokens by id whether asked or not."""
+    return {
+        "max_tokens": 1,
+        "temperature": 0,
+        "logprobs": likeliest,
+        "logprob_token_ids": [verdict.flagged, verdict.cleared],
+        "return_tokens_as_token_ids": True,
+    }
+
+
+def _sampling_options(sampling: Sampling) -> dict[str, Any]:
+    return {
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "stop_token_ids": sorted(sampling.stop),
+        "logprobs": 1,
+        "return_tokens_as_token_ids": True,
+        "return_token_ids": True,
+    }
+
+
+def _log_probabilities(answer: Mapping[str, Any]) -> dict[int, float] | None:
+    """Log-probabilities of the first token by id; empty where tokens have no ids, None where there are none at all."""
+    held = answer.get("logprobs") or {}
+    if held.get("content"):  # llama.cpp
+        first = held["content"][0]
+        return {int(entry["id"]): float(entry["logprob"]) for entry in [first, *first["top_logprobs"]] if "id" in entry}
+    if held.get("top_logprobs"):  # vLLM
+        entries = (held["top_logprobs"][0] or {}).items()
+        return {int(token[9:]): float(value) for token, value in entries if token.startswith("token_id:")}
+    return None
+
+
+def _token_ids(answer: Mapping[str, Any]) -> list[int] | None:
+    """Token ids of an answer, None where they are not named."""
+    if isinstance(answer.get("token_ids"), list):  # vLLM
+        return [int(token) for token in answer["token_ids"]]
+    content = (answer.get("logprobs") or {}).get("content")  # llama.cpp
+    if content and all("id" in entry for entry in content):
+        return [int(entry["id"]) for entry in content]
+    return None
+
+
+def _generation(tokenizer: Any, ids: list[int], sampling: Sampling) -> Generation:
+    finished = bool(sampling.stop.intersection(ids[-1:]))
+    words = ids[:-1] if finished else ids
+    return Generation(tokenizer.decode(words, skip_special_tokens=True).strip(), tuple(words), finished)
+
+
+def _seed(seed: int, prompt: Ids) -> int:
+    return int.from_bytes(hashlib.blake2b(repr((seed, list(prompt))).encode(), digest_size=4).digest()) >> 1
