@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from elicit.domains import Domain, UnlabelledDomain, check_overlap, drop_overlap, load_domain
+from elicit.domains import Domain, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.errors import DomainError, RunError
 from elicit.evaluation import evaluate_target
@@ -33,9 +33,8 @@ from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
 from elicit.language_models.address import is_endpoint
 from elicit.language_models.language_model import LanguageModel, load_language_model
-from elicit.language_models.local import LocalModel
 from elicit.methods import METHODS, Ingredients, Method
-from elicit.methods.states import upper_layers
+from elicit.methods.states import read_upper_layers
 from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_calibration
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.probe import ProbeMonitor
@@ -305,8 +304,8 @@ class _Run:
             monitor, about = self._build(method, target, folder)
             calibration_texts = target.calibration.sample(self.config.calibration_texts).unlabelled()
             if isinstance(monitor, ProbeMonitor | BlendMonitor):
-                _read_upper_layers(monitor.model, calibration_texts)
-                _read_upper_layers(monitor.model, test.unlabelled())
+                read_upper_layers(monitor.model, calibration_texts)
+                read_upper_layers(monitor.model, test.unlabelled())
             calibration = fit_calibration(monitor.score(calibration_texts).values)
             scores = monitor.score(test.unlabelled())
         if isinstance(monitor, VerdictMonitor) and monitor.question is None:
@@ -435,13 +434,6 @@ class _Timed(AbstractContextManager["_Timed"]):
                 "tokens": int(tokens - self._within[1]),
             }
             write_json(self._owner.timings_file, self._owner.timings)
-
-
-def _read_upper_layers(model: LocalModel, texts: UnlabelledDomain) -> None:
-    """One pass for all monitors of a run that look at hidden states: each then finds its own layers in the cache."""
-    layers = upper_layers(model.layers)
-    for _ in model.stream_states(texts.question, texts.texts, layers, f"hidden states {texts.name}", log_odds=True):
-        pass
 
 
 def versions() -> dict[str, str]:

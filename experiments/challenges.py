@@ -31,7 +31,9 @@ from elicit.errors import ElicitError
 from elicit.evaluation import difference, mean_over_seeds, paired_aurocs
 from elicit.evaluation.bootstrap import rounded, undefined
 from elicit.methods import Labelling, elicit_monitor
-from elicit.monitors import KeywordMonitor, Monitor, Scores, VerdictMonitor
+from elicit.methods.states import read_upper_layers
+from elicit.monitors import KeywordMonitor, Monitor, ProbeMonitor, Scores, VerdictMonitor
+from elicit.monitors.blend import BlendMonitor
 from elicit.reports.cells import Cell, measure_cell, share, signed
 from elicit.reports.charts import heat_map
 from elicit.reports.drawing import Drawing
@@ -119,13 +121,13 @@ PRESETS = {
     "smoke": Preset(
         source="vader/amazon",
         target="vader/tweets",
-        challenges=("10 % flagged", "random word", "impossible texts"),
+        challenges=("random word", "impossible texts"),
         methods=("transfer", "keyword-source", "crc", "state-consistency"),
         seeds=(0,),
-        source_texts=48,
+        source_texts=32,
         epochs=1.0,
-        pool=20,
-        test_texts=32,
+        pool=16,
+        test_texts=24,
     ),
     "default": Preset(
         source="vader/amazon",
@@ -224,6 +226,8 @@ class _Work:
         pool, test = self.pair(challenge, seed)
         try:
             monitor, labelling = self._elicit(method, pool, seed)
+            if isinstance(monitor, ProbeMonitor | BlendMonitor):
+                read_upper_layers(monitor.model, test.unlabelled())
             scores = monitor.score(test.unlabelled())
         except (ElicitError, ValueError) as error:
             # One method that cannot cope with a challenge is a finding, and no reason to end the others.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from elicit.domains import UnlabelledDomain
+from elicit.language_models.local import LocalModel
 from elicit.methods.cost import Pass, Sizes
 
 PROBE_TEXTS = 400  # texts on which a probe is fitted: beyond some hundreds the layers' directions hardly move
@@ -18,3 +20,10 @@ def cost_of_states(sizes: Sizes) -> Iterator[Pass]:
     """A probe is fitted on states of the target's training texts, and scores states: all probes of a run share them."""
     for texts in (sizes.train.at_most(PROBE_TEXTS), *sizes.scored):
         yield texts.states()
+
+
+def read_upper_layers(model: LocalModel, texts: UnlabelledDomain) -> None:
+    """One pass for all monitors that look at hidden states: each then finds its own layers in the cache."""
+    layers = upper_layers(model.layers)
+    for _ in model.stream_states(texts.question, texts.texts, layers, f"hidden states {texts.name}", log_odds=True):
+        pass

@@ -132,7 +132,9 @@ def test_an_interrupted_run_continues_where_it_was(model_folder, source, target,
     run(asked, tmp_path / "run")
     assert built == ["untrained", "transfer", "interrupted", "keyword-target"]
     assert outputs(tmp_path / "run") == outputs(tmp_path / "whole")
-    monkeypatch.setattr(elicit.runs.LocalModel, "load", lambda *_: pytest.fail("a finished run loads no model"))
+    monkeypatch.setattr(
+        "elicit.language_models.local.LocalModel.load", lambda *_: pytest.fail("a finished run loads no model")
+    )
     run(asked, tmp_path / "run")
 
 
@@ -173,7 +175,9 @@ def refuse(match: str, error: type[Exception] = DomainError):
 
 @pytest.mark.parametrize("label", [2, "maybe", None])
 def test_a_wrong_label_of_a_source_names_domain_and_row(label, model_folder, target, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(elicit.runs.LocalModel, "load", lambda *_: pytest.fail("no model before the data are checked"))
+    monkeypatch.setattr(
+        "elicit.language_models.local.LocalModel.load", lambda *_: pytest.fail("no model before the data are checked")
+    )
     rows = rows_about("phone", 40)
     domain = write_domain(tmp_path, "phones", rows)
     first = int(elicit.runs.load_domain(str(domain)).train.ids[0])
@@ -184,7 +188,9 @@ def test_a_wrong_label_of_a_source_names_domain_and_row(label, model_folder, tar
 
 
 def test_bad_sources_are_refused_before_a_model_is_loaded(model_folder, target, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(elicit.runs.LocalModel, "load", lambda *_: pytest.fail("no model before the data are checked"))
+    monkeypatch.setattr(
+        "elicit.language_models.local.LocalModel.load", lambda *_: pytest.fail("no model before the data are checked")
+    )
     one_class = [row | {"label": 1} for row in rows_about("phone", 40)]
     with refuse("phones: every label is 1"):
         run(config(model_folder, target, write_domain(tmp_path, "phones", one_class)), tmp_path / "run")
