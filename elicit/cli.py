@@ -1,4 +1,4 @@
-"""The command line: `elicit demo | run | train | score | doctor | report | domains | methods`.
+"""The command line: `elicit demo | plan | run | train | score | doctor | report | domains | methods`.
 
 Heavy imports stand inside the commands, so that help and errors in options come at once.
 """
@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from elicit.errors import ElicitError
+from elicit.processes import joined
 
 DEMO = {
     "sources": ("vader/amazon",),
@@ -27,15 +28,16 @@ DEMO = {
     "test_texts": 200,
     "drop_overlap": True,
 }
-NOT_IN_DEMO = ("icm", "bootstrap", "self-training")  # for its ten minutes
+NOT_IN_DEMO = ("icm", "bootstrap", "self-training", "thinking", "thinking-self-training")  # for its ten minutes
 
 
 class ErrorGroup(click.Group):
-    """A group whose commands end with one clear line instead of a traceback, and can be interrupted."""
+    """A group whose commands run in several processes, end with one line instead of a traceback, and can be interrupted."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            return super().invoke(context)
+            with joined():
+                return super().invoke(context)
         except ElicitError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
@@ -87,6 +89,28 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    texts = click.IntRange(8)
+    for option in (
+        click.option("--drop-overlap", is_flag=True, help="Train without the texts that a target holds too."),
+        click.option("--test-texts", default=1000, show_default=True, type=texts),
+        click.option("--calibration-texts", default=200, show_default=True, type=texts),
+        click.option("--target-texts", default=400, show_default=True, type=texts, help="Of its training split."),
+        _training_options,
+        click.option("--seed", default=0, show_default=True),
+        click.option(
+            "--method", "methods", multiple=True, default=("all",), show_default=True, help="From `elicit methods`."
+        ),
+        click.option(
+            "--target", "targets", multiple=True, required=True, help="Domain to elicit a monitor for; repeat."
+        ),
+        click.option("--source", "sources", multiple=True, help="Labelled domain to train on; repeat for several."),
+        _model_options,
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(cls=ErrorGroup, context_settings={"max_content_width": 100})
 @click.option("--quiet", is_flag=True, help="No progress bars and no notes, only results and errors.")
 @click.version_option(package_name="elicit")
@@ -127,26 +151,33 @@ def demo(out: Path, seed: int) -> None:
 
 
 @main.command()
-@_model_options
-@click.option("--source", "sources", multiple=True, help="Labelled domain to train on; repeat for several.")
-@click.option("--target", "targets", multiple=True, required=True, help="Domain to elicit a monitor for; repeat.")
-@click.option("--method", "methods", multiple=True, default=("all",), show_default=True, help="From `elicit methods`.")
-@click.option("--seed", default=0, show_default=True)
+@_run_options
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Run folder; the same command continues it."
 )
-@_training_options
-@click.option("--target-texts", default=400, show_default=True, type=click.IntRange(8), help="Of its training split.")
-@click.option("--calibration-texts", default=200, show_default=True, type=click.IntRange(8))
-@click.option("--test-texts", default=1000, show_default=True, type=click.IntRange(8))
-@click.option("--drop-overlap", is_flag=True, help="Train without the texts that a target holds too.")
 def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
     """Train on sources, elicit on targets, compare with held-out labels; resumable.
 
     A domain is a name from `elicit domains`, a .toml file beside its data, or hub:owner/name.
     """
-    chosen = _all_methods(options["model"]) if "all" in methods else tuple(dict.fromkeys(methods))
-    _run(out, methods=chosen, **options)
+    _run(out, methods=_chosen(methods, options["model"]), **options)
+
+
+@main.command()
+@_run_options
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder: what is done there is left out.")
+@click.option(
+    "--tokens-per-second",
+    type=click.FloatRange(0, min_open=True),
+    help="Of other hardware, instead of what is measured here.",
+)
+def plan(out: Path | None, tokens_per_second: float | None, methods: tuple[str, ...], **options: Any) -> None:
+    """Tokens, time and disk of a run before it is started; it takes what `elicit run` takes."""
+    from elicit.planning import plan as plan_run
+    from elicit.runs import RunConfig
+
+    config = RunConfig(methods=_chosen(methods, options["model"]), **options)
+    click.echo(plan_run(config, out, tokens_per_second, say=lambda line: click.echo(line, err=True)))
 
 
 @main.command()
@@ -190,7 +221,13 @@ def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
     type=click.FloatRange(0, min_open=True),
     help="Of the mixture of sources: a high one makes their shares alike.",
 )
-@click.option("--wordings", is_flag=True, help="Ask in other wordings, half of them inverted with the verdict.")
+@click.option(
+    "--wordings",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of the texts that are asked about once more in other words, half of them inverted with the verdict.",
+)
 @click.option(
     "--first-layer", default=0, show_default=True, type=click.IntRange(0), help="Layers below it stay as they are."
 )
@@ -359,6 +396,10 @@ def cache(clear: bool, clear_all: bool) -> None:
     for entry in sorted(cache_dir().iterdir()) if cache_dir().is_dir() else ():
         files = [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
         click.echo(f"  {entry.name:<20} {sum(path.stat().st_size for path in files) / 1e6:>10.1f} MB")
+
+
+def _chosen(methods: tuple[str, ...], model: str) -> tuple[str, ...]:
+    return _all_methods(model) if "all" in methods else tuple(dict.fromkeys(methods))
 
 
 def _all_methods(model: str = "") -> tuple[str, ...]:

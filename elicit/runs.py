@@ -97,7 +97,13 @@ class Outcome:
     failed: int
 
 
-def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], None] = lambda _: None) -> Outcome:
+def run(
+    config: RunConfig,
+    out: Path,
+    command: str = "",
+    say: Callable[[str], None] = lambda _: None,
+    readings: Path | None = None,
+) -> Outcome:
     """Run, or continue, everything that a configuration asks for.
 
     Args:
@@ -105,15 +111,17 @@ def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], No
         out: the run's folder; one that holds another configuration is refused.
         command: the command line, for the manifest.
         say: called with one line per step.
+        readings: folder where readings and hidden states are kept; by default the user's cache. In one of its own a run spends what
+            it would have spent alone.
 
     Raises:
         DomainError: a domain cannot be used. Raised before any model is loaded.
         RunError: the folder belongs to another run, is in use, or cannot be written.
     """
-    domains = _Domains(config)
-    with _claim(out):
+    domains = Domains(config)
+    with claim(out):
         try:
-            return _Run(config, out, domains, command, say).finish()
+            return _Run(config, out, domains, command, say, readings).finish()
         except (OSError, SafetensorError) as error:
             raise RunError(
                 f"cannot write to {out}: {error}; make room or choose another --out, then run the same command again: what is "
@@ -121,7 +129,7 @@ def run(config: RunConfig, out: Path, command: str = "", say: Callable[[str], No
             ) from error
 
 
-class _Domains:
+class Domains:
     """The run's domains, loaded and checked before any model is."""
 
     def __init__(self, config: RunConfig) -> None:
@@ -180,9 +188,15 @@ def _refuse_what_needs_weights(config: RunConfig) -> None:
 
 class _Run:
     def __init__(
-        self, config: RunConfig, out: Path, domains: _Domains, command: str, say: Callable[[str], None]
+        self,
+        config: RunConfig,
+        out: Path,
+        domains: Domains,
+        command: str,
+        say: Callable[[str], None],
+        readings: Path | None,
     ) -> None:
-        self.config, self.out, self.domains, self.say = config, out, domains, say
+        self.config, self.out, self.domains, self.say, self.readings = config, out, domains, say, readings
         self.timings_file = out / "timings.json"
         self.timings: dict[str, Any] = read_json(self.timings_file) if self.timings_file.is_file() else {}
         self._open(command)
@@ -207,7 +221,7 @@ class _Run:
     @cached_property
     def untrained(self) -> VerdictMonitor:
         self.say(f"loading {self.config.model}")
-        model = load_language_model(self.config.model, self.config.dtype, self.config.device)
+        model = load_language_model(self.config.model, self.config.dtype, self.config.device, readings=self.readings)
         monitor = VerdictMonitor(model)
         # Verdict words and questions are checked for every domain before anything long begins.
         for domain in [*self.domains.sources, *self.domains.targets]:
@@ -250,7 +264,7 @@ class _Run:
         for name in self.config.methods:
             method = METHODS[name]
             notes[name] = self._about(method)
-            reason = self._cannot(method, target)
+            reason = cannot(self.config, method, target)
             if reason is not None:
                 notes[name]["skipped"] = reason
                 continue
@@ -265,14 +279,6 @@ class _Run:
         return [
             {"target": target.name, "method": name} | notes[name] | rows.get(name, {}) for name in self.config.methods
         ]
-
-    def _cannot(self, method: Method, target: Domain) -> str | None:
-        """Why a method has nothing to run on here, or None."""
-        if method.labels == "source" and not self.domains.sources:
-            return "there is no source"
-        if method.labels == "target":
-            return _too_few_labels(self._target_train(target))
-        return None
 
     def _about(self, method: Method) -> dict[str, Any]:
         free = method.label_free is not None
@@ -291,7 +297,7 @@ class _Run:
         """Scores on the test texts, from disk when they are there."""
         folder = self.out / "monitors" / target.name / method.name
         file = self.out / "scores" / target.name / f"{method.name}.jsonl"
-        if file.is_file() and (folder / "calibration.json").is_file():
+        if is_done(self.out, target, method):
             held = read_json(folder / "calibration.json")
             return read_scores(file), Calibration.from_json(held["calibration"]), held["about"]
         self.say(f"{target.name}: {method.name}")
@@ -401,20 +407,32 @@ class _Run:
 
 
 class _Timed(AbstractContextManager["_Timed"]):
-    """Seconds and tokens of one step, kept in timings.json: they differ between runs, and results.json must not."""
+    """Seconds and tokens of one step, kept in timings.json: they differ between runs, and results.json must not.
+
+    A step within another one, training that a method waits for say, is not part of the outer one's figures.
+    """
+
+    _current: _Timed | None = None
 
     def __init__(self, owner: _Run, name: str) -> None:
         self._owner, self._name, self._meter = owner, name, owner.untrained.model.meter
+        self._within = [0.0, 0]
 
     def __enter__(self) -> _Timed:
+        self._outer, _Timed._current = _Timed._current, self
         self._since, self._tokens = time.monotonic(), self._meter.tokens
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
+        _Timed._current = self._outer
+        seconds, tokens = time.monotonic() - self._since, self._meter.tokens - self._tokens
+        if self._outer is not None:
+            self._outer._within[0] += seconds
+            self._outer._within[1] += tokens
         if kind is None:
             self._owner.timings[self._name] = {
-                "seconds": round(time.monotonic() - self._since, 2),
-                "tokens": self._meter.tokens - self._tokens,
+                "seconds": round(seconds - self._within[0], 2),
+                "tokens": int(tokens - self._within[1]),
             }
             write_json(self._owner.timings_file, self._owner.timings)
 
@@ -468,6 +486,21 @@ def _labelled_part(domain: Domain) -> Domain:
     return domain.take([row for row, label in enumerate(domain.labels) if label is not None])
 
 
+def is_done(out: Path, target: Domain, method: Method) -> bool:
+    """Whether a run's folder holds what a method found on a target."""
+    calibration = out / "monitors" / target.name / method.name / "calibration.json"
+    return (out / "scores" / target.name / f"{method.name}.jsonl").is_file() and calibration.is_file()
+
+
+def cannot(config: RunConfig, method: Method, target: Domain) -> str | None:
+    """Why a method has nothing to run on here, or None."""
+    if method.labels == "source" and not config.sources:
+        return "there is no source"
+    if method.labels == "target":
+        return _too_few_labels(target.train.sample(config.target_texts))
+    return None
+
+
 def _too_few_labels(train: Domain) -> str | None:
     known = [label for label in train.labels if label is not None]
     if not known:
@@ -477,8 +510,12 @@ def _too_few_labels(train: Domain) -> str | None:
     return None
 
 
-def _claim(out: Path) -> AbstractContextManager[Any]:
-    """One process at a time works in a run folder."""
+def claim(out: Path) -> AbstractContextManager[Any]:
+    """One process at a time works in a folder, which is made if it is missing.
+
+    Raises:
+        RunError: another process works there, or nothing can be written there.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / ".lock", timeout=0)

@@ -8,7 +8,6 @@ README.md               the model card
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,9 +59,7 @@ def train_sources(
     parts = [domain.require_labels().train.require_labels() for domain in domains]
     validation = [_both_classes(domain.calibration) for domain in domains]
     check_contradictions(domains)
-    first = not int(os.environ.get("RANK", "0"))  # of several processes one writes
-    if first:
-        _claim(out, asked)
+    _claim(out, asked)
     base = VerdictMonitor(LocalModel.load(model, dtype, device))
     for domain in domains:
         base.check(domain.unlabelled())
@@ -72,8 +69,6 @@ def train_sources(
     for note in trained.notes:
         say(note)
     report: dict[str, Any] = asked | _figures(trained) | {"held_out": {}, "complete": True}
-    if not first:
-        return report
     for domain in domains:
         report["held_out"][domain.name] = _held_out(monitor, domain)
     monitor.save(out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import statistics
 import time
 from collections.abc import Callable
@@ -120,7 +120,7 @@ def against_elk(
 
     measure("ccs", "probes", layers, lambda: ours(ELK_DECAY))
     measure("vinc", "probes", layers, vinc)
-    if importlib.util.find_spec("elk"):
+    if _has_elk(say):
         measure("ccs", "elk", peer_layers, elk_ccs)
         measure("vinc", "elk", peer_layers, elk_vinc)
         mine = {row["probe"]: row for row in rows if row["who"] == "probes"}
@@ -128,6 +128,16 @@ def against_elk(
             row["probes_is_times_faster"] = row["seconds_per_layer"] / mine[row["probe"]]["seconds_per_layer"]
             say(f"{row['probe']}: probes is {row['probes_is_times_faster']:.0f} times faster than elk")
     return rows
+
+
+def _has_elk(say: Callable[[str], None]) -> bool:
+    """Whether elk is installed with all that it imports."""
+    try:
+        importlib.import_module("elk.training")
+    except ImportError as error:
+        say(f"elk is left out ({error}): pip install --no-deps eleuther-elk==0.1.1, and what it then misses")
+        return False
+    return True
 
 
 def states(texts: int, layers: int, features: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Training beside TRL's on the same texts, how far it carries, and what schedules break and mend."""
+"""Training beside TRL's on the same texts, its rates and ranks, and how far it carries."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import numpy as np
 import torch
 
 from elicit.domains import Domain, load_domain
-from elicit.evaluation import Resampled, bootstrap_weights, difference
+from elicit.evaluation import Resampled, bootstrap_weights
 from elicit.evaluation.metrics import auroc
-from elicit.evaluation.prompt_change import PromptChange, following_gain, prompt_change
-from elicit.evaluation.retention import Retention, retention
 from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor
@@ -29,22 +27,11 @@ TARGETS = ("vader/tweets", "vader/nyt", "vader/movie")
 TIMED = 512  # texts of the comparison with TRL
 WORDS = range(15, 41)  # in each of them
 TEST = 400
-SUITE = 150  # texts of the prompt-change suite
 SWEEP = ((3e-4, 16), (1e-3, 16), (3e-3, 16), (1e-3, 4), (1e-3, 64))  # learning rate and rank
 SWEEP_TEXTS = 320
-# Schedules, each with and without other wordings of the question.
-PLANS: dict[str, dict[str, Any]] = {
-    "classification": {},
-    "mixed": {"schedule": "mixed"},
-    "classification-then-instruction": {"schedule": "classification-then-instruction"},
-    "classification, wordings": {"wordings": True},
-    "mixed, wordings": {"schedule": "mixed", "wordings": True},
-}
 
 
-def benchmark_training(
-    model: str, texts: int, schedule_texts: int, seeds: int, parts: Sequence[str], out: Path, say: Callable[[str], None]
-) -> None:
+def benchmark_training(model: str, texts: int, parts: Sequence[str], out: Path, say: Callable[[str], None]) -> None:
     """Measure, print and write results.json; the same call continues what was interrupted."""
     path = out / "results.json"
     results: dict[str, Any] = {"schema": 1, "model": model, "threads": torch.get_num_threads()}
@@ -60,8 +47,6 @@ def benchmark_training(
         keep("sweep", sweep(model, out / "sweep", say))
     if "transfer" in parts and "transfer" not in results:
         keep("transfer", transfer(model, texts, out / "transfer", say))
-    if "schedules" in parts and "schedules" not in results:
-        keep("schedules", schedules(model, schedule_texts, seeds, out / "schedules", say))
 
 
 def speed(model: str, out: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -160,36 +145,6 @@ def transfer(model: str, texts: int, out: Path, say: Callable[[str], None]) -> d
     return found
 
 
-def schedules(model: str, texts: int, seeds: int, out: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """By schedule and seed: question-following and retention, and both beside those of classification alone."""
-    source = load_domain(SOURCE)
-    suite = source.test.sample(SUITE)
-    targets = [load_domain(name) for name in TARGETS[:2]]
-    base = VerdictMonitor(LocalModel.load(model))
-    kept = retention(base.model)
-    rows = [_row("untrained", 0, prompt_change(base.model, suite), kept)]
-    say(_line(rows[0]))
-    for seed in range(seeds):
-        plain: tuple[PromptChange, dict[str, Resampled]] | None = None
-        for name, options in PLANS.items():
-            config = TrainingConfig(texts=texts, **options)
-            folder = out / f"{name.replace(', ', '-')}-{seed}"
-            monitor = train(base, [source.train], folder, config, seed).monitor
-            changed, after = prompt_change(monitor.model, suite), retention(monitor.model)
-            figures = {target.name: auroc_on(monitor, target) for target in targets}
-            row = _row(name, seed, changed, after)
-            row["auroc"] = {target: figure.to_json() for target, figure in figures.items()}
-            row["retention_against_untrained"] = after.against(kept)
-            if plain is None:
-                plain = changed, figures
-            else:
-                row["following_gain"] = following_gain(changed, plain[0]).to_json()
-                row["auroc_gain"] = {target: difference(figures[target], plain[1][target]) for target in figures}
-            rows.append(row)
-            say(_line(row))
-    return rows
-
-
 def auroc_on(monitor: VerdictMonitor, domain: Domain) -> Resampled:
     """AUROC on held-out texts, with resamples that draw whole groups."""
     test = domain.test.sample(TEST)
@@ -199,21 +154,6 @@ def auroc_on(monitor: VerdictMonitor, domain: Domain) -> Resampled:
     weights = np.concatenate([np.ones((1, len(test)), np.float32), bootstrap_weights(labels, test.groups)])
     figures = auroc(monitor.score(test.unlabelled()).values, labels, weights)
     return Resampled(float(figures[0]), figures[1:])
-
-
-def _row(name: str, seed: int, changed: PromptChange, kept: Retention) -> dict[str, Any]:
-    return {"schedule": name, "seed": seed, "prompt_change": changed.to_json(), "retention": kept.to_json()}
-
-
-def _line(row: dict[str, Any]) -> str:
-    parts = [f"{row['schedule']}, seed {row['seed']}: following {_shown(row['prompt_change']['following'])}"]
-    if "following_gain" in row:
-        parts.append(f"gain {_shown(row['following_gain'])}")
-    if "retention_against_untrained" in row:
-        parts.append(f"loss growth {_shown(row['retention_against_untrained']['loss_growth'])}")
-    parts.append(f"instructions right {_shown(row['retention']['pass_rate'])}")
-    parts += [f"{name} {_shown(figure)}" for name, figure in row.get("auroc", {}).items()]
-    return "; ".join(parts)
 
 
 def _shown(figure: dict[str, Any]) -> str:

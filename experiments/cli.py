@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from elicit.cli import ErrorGroup
+from experiments import EXPERIMENTS
 
 OUT = click.Path(path_type=Path, file_okay=False)
 
@@ -21,14 +24,41 @@ def main() -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
-@main.command()
-@click.option("--preset", type=click.Choice(["smoke", "default", "full"]), default="default", show_default=True)
-@click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")
-def elicitation(preset: str, out: Path) -> None:
-    """All label-free methods on several targets, from the untrained and from the source-trained model."""
-    from experiments.elicitation import PRESETS, run_elicitation
+OPTIONS: dict[str, list[Callable[..., Any]]] = {
+    "control": [
+        click.option(
+            "--log",
+            multiple=True,
+            type=click.Path(exists=True),
+            help="Inspect log (.eval, .json) or ControlArena's trajectory.jsonl, in place of the packaged transcripts; repeats.",
+        ),
+        click.option("--label", help="Where a log holds its labels: scores.NAME or metadata.NAME."),
+        click.option("--question", help="What the monitors answer about a log."),
+    ]
+}
 
-    run_elicitation(PRESETS[preset], out, say=click.echo)
+
+def _command(name: str, question: str) -> click.Command:
+    @click.option(
+        "--preset",
+        type=click.Choice(["smoke", "default", "full"]),
+        default="default",
+        show_default=True,
+        help="smoke: a minute; default: within 40 minutes on two cores; full: for a GPU.",
+    )
+    @click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")
+    def command(preset: str, out: Path, **changes: Any) -> None:
+        from experiments.experiment import conduct
+
+        conduct(name, preset, out, click.echo, {key: value for key, value in changes.items() if value})
+
+    for option in reversed(OPTIONS.get(name, [])):
+        command = option(command)
+    return click.command(name, help=question)(command)
+
+
+for _name, _question in EXPERIMENTS.items():
+    main.add_command(_command(_name, _question))
 
 
 @main.command()
@@ -96,21 +126,41 @@ def probes(out: Path, **sizes: int) -> None:
     benchmark_probes(**sizes, out=out, say=click.echo)
 
 
-PARTS = ("speed", "sweep", "transfer", "schedules")
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--texts", default=256, show_default=True, type=click.IntRange(16))
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
+@click.option("--out", type=OUT, required=True, help="Results of other numbers of processes stay there.")
+def processes(model: str, texts: int, repeats: int, out: Path) -> None:
+    """With the processes that a launcher such as torchrun started, against what one process was measured to do."""
+    from experiments.benchmark_processes import benchmark_processes
+
+    benchmark_processes(model, texts, repeats, out, say=click.echo)
+
+
+PARTS = ("speed", "sweep", "transfer")
 
 
 @benchmark.command()
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
 @click.option("--texts", default=1000, show_default=True, type=click.IntRange(8), help="Of the source, for transfer.")
-@click.option("--schedule-texts", default=640, show_default=True, type=click.IntRange(8))
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Of each schedule.")
 @click.option("--part", "parts", multiple=True, default=PARTS, type=click.Choice(PARTS), help="Repeat for several.")
 @click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
-def training(model: str, texts: int, schedule_texts: int, seeds: int, parts: tuple[str, ...], out: Path) -> None:
-    """Training against TRL where it is installed, how far it carries, and what schedules break and mend."""
+def training(model: str, texts: int, parts: tuple[str, ...], out: Path) -> None:
+    """Training against TRL where it is installed, its rates and ranks, and how far it carries."""
     from experiments.benchmark_training import benchmark_training
 
-    benchmark_training(model, texts, schedule_texts, seeds, parts, out, say=click.echo)
+    benchmark_training(model, texts, parts, out, say=click.echo)
+
+
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
+def peers(model: str, out: Path) -> None:
+    """All of these, and one table of what other tools take for the same; hours on a CPU."""
+    from experiments.benchmark_peers import benchmark_peers
+
+    benchmark_peers(model, out, say=click.echo)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,26 @@
-"""Which label-free method recovers how much of the gap, from the untrained and from the source-trained model?"""
+"""Which label-free method recovers how much of the gap, and what does it cost? From the untrained and the source-trained model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from elicit.files import write_json
+from elicit.domains import Domain, load_domain
+from elicit.evaluation import difference, gap_recovered, mean_over_seeds, paired_aurocs
+from elicit.evaluation.bootstrap import undefined
+from elicit.evaluation.score_files import read_scores
+from elicit.files import read_json
 from elicit.methods import METHODS
-from elicit.reports import render_table
+from elicit.reports.cells import percent, share, signed
+from elicit.reports.charts import Point, pareto, scatter
+from elicit.reports.drawing import Drawing
+from elicit.reports.page import Section, Table
 from elicit.runs import RunConfig, run
+from experiments.experiment import Findings, Folder
 
 
 @dataclass(frozen=True)
@@ -21,19 +32,26 @@ class Preset:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     texts: dict[str, int]
+    epochs: float = 2.0
     model: str = "smollm2-135m-instruct"
 
 
-SLOW = ("icm", "self-training")  # minutes to hours of one target on a CPU
+SLOW = ("icm", "self-training", "thinking", "thinking-self-training")  # minutes to hours of one target on a CPU
+STARTS = ("source-trained", "untrained")
+WITHOUT_START = ("untrained", "transfer", "keyword-source", "keyword-target")  # the same whatever the others start from
+REFERENCE = "reference"
+# One reading of hidden states serves all of these in a run; the first one of them pays for it there.
+SHARED_STATES = ("ccs", "crc", "vinc", "kmeans", "pca", "state-consistency")
 
 
 PRESETS = {
     "smoke": Preset(
         sources=("vader/amazon",),
         targets=("vader/tweets",),
-        methods=("untrained", "transfer", "ccs", "state-consistency", "keyword-target"),
+        methods=("untrained", "transfer", "ccs", "crc", "keyword-target", "verdict-target"),
         seeds=(0,),
-        texts={"source_texts": 96, "target_texts": 48, "calibration_texts": 32, "test_texts": 64},
+        texts={"source_texts": 64, "target_texts": 24, "calibration_texts": 16, "test_texts": 48},
+        epochs=1.0,
     ),
     "default": Preset(
         sources=("vader/amazon", "facts/countries"),
@@ -52,16 +70,204 @@ PRESETS = {
 }
 
 
-def run_elicitation(preset: Preset, out: Path, say: Callable[[str], None]) -> None:
-    """One run folder per seed and starting model below `out`, and `results.json` with the rows of all."""
-    rows = []
+def run_elicitation(preset: Preset, folder: Folder) -> Findings:
+    """One run folder per seed and starting model, and the means over seeds."""
+    outs: dict[str, list[Path]] = {start: [] for start in STARTS}
+    warnings: list[str] = []
     for start, sources in (("source-trained", preset.sources), ("untrained", ())):
         for seed in preset.seeds:
             methods = tuple(name for name in preset.methods if sources or METHODS[name].labels != "source")
             config = RunConfig(
-                preset.model, sources, preset.targets, methods, seed=seed, drop_overlap=True, **preset.texts
+                preset.model,
+                sources,
+                preset.targets,
+                methods,
+                seed=seed,
+                epochs=preset.epochs,
+                drop_overlap=True,
+                **preset.texts,
             )
-            outcome = run(config, out / f"seed-{seed}" / start, f"elicit-experiment elicitation --out {out}", say)
-            say(render_table(outcome.results))
-            rows += [row | {"seed": seed, "start": start} for row in outcome.results["rows"]]
-    write_json(out / "results.json", {"schema": 1, "rows": rows})
+            out = folder.out / f"seed-{seed}" / start
+            outs[start].append(out)
+            # In a cache of its own, which goes with it: a reading that an earlier run left would seem to cost nothing.
+            outcome = run(config, out, folder.command, folder.say, readings=out / "readings")
+            shutil.rmtree(out / "readings", ignore_errors=True)
+            warnings += alarms(outcome.results, f"{start}, seed {seed}")
+    rows = [row for name in preset.targets for row in target_rows(load_domain(name), outs, preset)]
+    return Findings(rows, summary(rows), sections(rows, preset), MEASURED, warnings)
+
+
+def target_rows(target: Domain, outs: Mapping[str, Sequence[Path]], preset: Preset) -> list[dict[str, Any]]:
+    """One row per start and method: means over seeds, all on the same texts and draws."""
+    test = target.test.sample(preset.texts["test_texts"])
+    files = {
+        f"{start} {method} {at}": out / "scores" / target.name / f"{method}.jsonl"
+        for start in STARTS
+        for method in preset.methods
+        for at, out in enumerate(outs[start])
+        if start == STARTS[0] or method not in WITHOUT_START
+    }
+    scores = {key: read_scores(path) for key, path in files.items() if path.is_file()}
+    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    keys = {
+        (start, method): [f"{start} {method} {at}" for at in range(len(preset.seeds))]
+        for start in STARTS
+        for method in preset.methods
+    }
+    means = {
+        key: mean_over_seeds([figures[name] for name in names])
+        for key, names in keys.items()
+        if all(name in figures for name in names)
+    }
+    floor, baseline = means.get((STARTS[0], "untrained")), means.get((STARTS[0], "transfer"))
+    rows = []
+    for (start, method), found in means.items():
+        about, ceiling = METHODS[method], means.get((start, "verdict-target"))
+        timings = [read_json(out / "timings.json") for out in outs[start]]
+        inherited = about.label_free is not None and start == STARTS[0]
+        rows.append(
+            {
+                "target": target.name,
+                "start": "" if method in WITHOUT_START else start,
+                "method": method,
+                "labels_used": "source" if inherited else about.labels,
+                "label_free": about.label_free is not None,
+                "seeds": len(preset.seeds),
+                "n": n,
+                "coverage": statistics.mean(scores[name].coverage for name in keys[start, method]),
+                "auroc": found.to_json(),
+                "gap_recovered": gap_recovered(found, floor, ceiling)
+                if floor and ceiling
+                else undefined("there is no untrained monitor, or none that is trained on target labels"),
+                "versus_transfer": difference(found, baseline)
+                if baseline and method != "transfer"
+                else undefined(
+                    "transfer is what others are compared with" if baseline else "there is no transfer monitor"
+                ),
+                "seconds": cost(timings, target.name, method, "seconds"),
+                "tokens": cost(timings, target.name, method, "tokens"),
+            }
+        )
+    return rows
+
+
+def cost(timings: Sequence[dict[str, Any]], target: str, method: str, unit: str) -> float:
+    """Mean over seeds of what a method took on a target. Methods that share a reading are each charged for it."""
+    spent: list[float] = []
+    for held in timings:
+        sharing = SHARED_STATES if method in SHARED_STATES else (method,)
+        spent.append(max(held[f"{target}/{name}"][unit] for name in sharing if f"{target}/{name}" in held))
+    return round(statistics.mean(spent), 2)
+
+
+def alarms(results: dict[str, Any], where: str) -> list[str]:
+    """Warnings of a run and of its methods, and methods that failed."""
+    found = [f"{where}: {warning}" for warning in results["warnings"]]
+    for row in results["rows"]:
+        named = f"{where}, {row['target']}, {row['method']}"
+        found += [f"{named}: {warning}" for warning in row.get("warnings", [])]
+        if "error" in row:
+            found.append(f"{named} failed: {row['error']}")
+    return found
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """By target: what transfer recovers, which methods differ from it, and what nothing beats at its price."""
+    sentences = []
+    for target in dict.fromkeys(row["target"] for row in rows):
+        own = [row for row in rows if row["target"] == target]
+        for row in own:
+            if row["method"] == "transfer":
+                gap = row["gap_recovered"]
+                said = (
+                    f"recovered {gap['value']:.0%} [{gap['low']:.0%}, {gap['high']:.0%}] of the gap"
+                    if gap["value"] is not None
+                    else f"has an undefined share of the gap ({gap['undefined']})"
+                )
+                sentences.append(f"{target}: transfer {said}.")
+        for start in STARTS:
+            read = [
+                row
+                for row in own
+                if row["label_free"] and row["start"] == start and row["versus_transfer"]["value"] is not None
+            ]
+            groups = {
+                reading: [row["method"] for row in read if row["versus_transfer"]["reading"] == reading]
+                for reading in ("better", "no clear difference", "worse")
+            }
+            counted = "; ".join(f"{reading}: {', '.join(held)}" for reading, held in groups.items() if held)
+            if counted:
+                sentences.append(f"{target}: label-free methods from the {start} model against transfer: {counted}.")
+        best = [
+            point.name if point.group == REFERENCE else f"{point.name} {point.group}"
+            for point in pareto(points(rows, target))
+        ]
+        sentences.append(
+            f"{target}: without a label of the target, nothing is both cheaper and better than {', '.join(best)}."
+        )
+    return sentences
+
+
+def points(rows: Sequence[dict[str, Any]], target: str) -> list[Point]:
+    """Agreement against seconds of everything that uses no label of the target."""
+    return [
+        Point(
+            max(row["seconds"], 0.01),
+            row["auroc"]["value"],
+            row["method"],
+            f"from the {row['start']} model" if row["label_free"] else REFERENCE,
+        )
+        for row in rows
+        if row["target"] == target and row["labels_used"] != "target" and row["auroc"]["value"] is not None
+    ]
+
+
+def sections(rows: Sequence[dict[str, Any]], preset: Preset) -> list[Section]:
+    """The front of agreement against cost, and a table per target."""
+    panels = {target: points(rows, target) for target in preset.targets}
+    said = "; ".join(
+        f"{target}: " + ", ".join(f"{point.name} {point.y:.3f} in {point.x:.1f} s" for point in held)
+        for target, held in panels.items()
+    )
+    front = Drawing(
+        "front",
+        "front",
+        f"AUROC against seconds, {said}.",
+        scatter(panels, "seconds on this target", "AUROC", logarithmic=True, front=True),
+        caption="Agreement against the seconds of eliciting and scoring, without source training. The line joins what nothing "
+        "else beats at its price.",
+    )
+    tables = [
+        Table(
+            f"{target}: means over seeds, 95 % intervals over texts and seeds",
+            ("Method", "Start", "Labels", "AUROC", "Gap recovered", "Above transfer", "Coverage", "Tokens", "Seconds"),
+            [
+                (
+                    row["method"],
+                    row["start"],
+                    row["labels_used"],
+                    row["auroc"],
+                    percent(row["gap_recovered"]),
+                    signed(row["versus_transfer"]),
+                    share(row["coverage"]),
+                    round(row["tokens"]),
+                    row["seconds"],
+                )
+                for row in rows
+                if row["target"] == target
+            ],
+        )
+        for target in preset.targets
+    ]
+    return [Section("Agreement against cost", drawings=[front]), Section("Targets", tables=tables)]
+
+
+MEASURED = (
+    "Every figure is on test texts whose labels no method saw, on the texts that all methods scored, and its interval draws these "
+    "texts and the seeds, the same for all methods: differences are paired.",
+    "Gap recovered is (method − untrained) / (trained on target labels − untrained); it is undefined where the interval of the "
+    "denominator touches 0.",
+    "Seconds and tokens are those of eliciting and scoring on one target. What several methods read together is charged to "
+    "each of them, at the price of the dearest. Source training, which serves all targets, is not part of them.",
+    "A monitor that does not beat keyword-source or keyword-target may only have learned keywords.",
+)

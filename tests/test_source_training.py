@@ -23,7 +23,7 @@ def source(tmp_path):
 
 def test_training_leaves_a_monitor_figures_and_a_card(model_folder, source, tmp_path) -> None:  # noqa: F811
     out = tmp_path / "monitor"
-    config = replace(CONFIG, schedule="mixed", wordings=True)
+    config = replace(CONFIG, schedule="mixed", wordings=1.0)
     report = train_sources(str(model_folder), [source], out, config, dtype="float32", device="cpu")
     assert json.loads((out / "training.json").read_text()) == json.loads(json.dumps(report))
     held_out = report["held_out"]["phones"]
@@ -34,7 +34,7 @@ def test_training_leaves_a_monitor_figures_and_a_card(model_folder, source, tmp_
     card = (out / "README.md").read_text()
     assert f"| phones | 40 | {held_out['auroc']['value']:.3f} [" in card
     assert "| phones | 48 |" in card
-    assert "| instructions | 16 |" in card
+    assert "| instructions | 32 |" in card
     assert "| schedule | mixed |" in card
     assert np.isfinite(load_monitor(out, dtype="float32", device="cpu").score(["love it"]).values).all()
     with pytest.raises(RunError, match="holds a trained monitor already"):

@@ -183,6 +183,32 @@ def evaluate_target(
     return rows
 
 
+def paired_aurocs(
+    scores: Mapping[str, Scores],
+    labels: Sequence[int | None],
+    groups: Sequence[Hashable | None] | None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> tuple[dict[str, Resampled], int]:
+    """AUROC of several monitors on the n texts that all of them scored, under the same resamples; and n.
+
+    Args:
+        scores: monitor → scores of the same texts in the same order.
+        labels, groups, replicates, seed: as in `agreement`.
+
+    Raises:
+        ValueError: monitors scored different texts, or there is one class only.
+    """
+    names = list(scores)
+    if len({part.ids for part in scores.values()}) > 1:
+        raise ValueError("monitors scored different texts: they cannot be compared")
+    target = _Target.of(_matching(scores[names[0]], labels), groups, replicates, seed)
+    found = _paired(target, scores, names)
+    if isinstance(found, dict):
+        raise ValueError(str(found["undefined"]))
+    return dict(zip(names, found[0], strict=True)), found[1]
+
+
 def gap_recovered(method: Resampled, floor: Resampled, ceiling: Resampled) -> dict[str, Any]:
     """(method − floor) / (ceiling − floor) of paired AUROCs, with a paired percentile interval.
 

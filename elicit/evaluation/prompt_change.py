@@ -11,6 +11,7 @@ gets those wrong which it would get right under the trained one. Inverted and un
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,7 +80,7 @@ class PromptChange:
                     "auroc": Resampled(float(ranked[0]), ranked[1:]).to_json(),
                 }
             )
-        kinds = {kind: self._of_kind(kind, weights) for kind in dict.fromkeys(asked.kind for asked in self.asked)}
+        kinds = {kind: self.accuracy(kind, weights) for kind in dict.fromkeys(asked.kind for asked in self.asked)}
         return {
             "questions": questions,
             "accuracy": {kind: found.to_json() for kind, found in kinds.items()},
@@ -101,9 +102,35 @@ class PromptChange:
             float(np.mean([kind.value for kind in kinds])), np.mean([kind.replicates for kind in kinds], axis=0)
         )
 
-    def _of_kind(self, kind: str, weights: NDArray[np.float32]) -> Resampled:
+    def accuracy(self, kind: str, weights: NDArray[np.float32] | None = None) -> Resampled:
+        """Share of right answers to the questions of one kind, and its resamples, as those of `following`."""
+        weights = self._weights() if weights is None else weights
         numbers = [number for number, asked in enumerate(self.asked) if asked.kind == kind]
         return _mean(np.array([self._right(number) for number in numbers]), weights)
+
+    def held(self) -> dict[str, Any]:
+        """Everything for JSON; `from_held` gives back an equal suite."""
+        return {
+            "asked": [
+                {"kind": asked.kind, "question": vars(asked.question), "answers": asked.answers.astype(int).tolist()}
+                for asked in self.asked
+            ],
+            "odds": [[float(value) if np.isfinite(value) else None for value in values] for values in self.odds],
+            "truth": self.truth.astype(int).tolist(),
+            "groups": list(self.groups),
+            "skipped": list(self.skipped),
+        }
+
+    @classmethod
+    def from_held(cls, held: Mapping[str, Any]) -> PromptChange:
+        """What `held` gave."""
+        asked = [
+            Asked(item["kind"], Question(**item["question"]), np.array(item["answers"], dtype=bool))
+            for item in held["asked"]
+        ]
+        odds = np.array([[np.nan if value is None else value for value in values] for values in held["odds"]])
+        truth = np.array(held["truth"], dtype=bool)
+        return cls(tuple(asked), odds, truth, tuple(held["groups"]), tuple(held["skipped"]))
 
     def _right(self, number: int) -> NDArray[np.float64]:
         """(n,) 1 where the verdict is the right answer, 0 where it is not, NaN where there is none."""
@@ -173,11 +200,3 @@ def _mean(values: NDArray[np.float64], weights: NDArray[np.float32]) -> Resample
     total = weights @ counted
     means = np.divide(weights @ filled, total, out=np.full(len(weights), np.nan), where=total > 0)
     return Resampled(float(means[0]), means[1:])
-
-
-def following_gain(after: PromptChange, before: PromptChange) -> Resampled:
-    """Paired difference of two monitors' question-following rates on the same suite."""
-    if [asked.question for asked in after.asked] != [asked.question for asked in before.asked]:
-        raise ValueError("two question-following rates can be compared on the same questions only")
-    a, b = after.following(), before.following()
-    return Resampled(a.value - b.value, a.replicates - b.replicates)

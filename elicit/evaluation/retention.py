@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,23 +29,36 @@ class Retention:
     loss: NDArray[np.float64]
     passes: NDArray[np.float64]
 
+    def pass_rate(self, seed: int = 0) -> Resampled:
+        """Share of right answers among those that can be checked, and its resamples, the same pairs for every model."""
+        return resampled_means(self.passes[np.isfinite(self.passes)], seed)
+
+    def loss_growth(self, before: Retention, seed: int = 0) -> Resampled:
+        """By what share the loss grew since another model, paired: the same pairs in each draw."""
+        draws = np.random.default_rng(seed).integers(0, len(self.loss), (REPLICATES, len(self.loss)))
+        growth = self.loss[draws].mean(1) / before.loss[draws].mean(1) - 1
+        return Resampled(float(self.loss.mean() / before.loss.mean() - 1), growth)
+
     def to_json(self) -> dict[str, Any]:
         """Mean loss and share of right answers, with intervals that draw whole pairs."""
         return {
             "n": len(self.loss),
             "loss": resampled_means(self.loss).to_json(),
-            "pass_rate": resampled_means(self.passes[np.isfinite(self.passes)]).to_json(),
+            "pass_rate": self.pass_rate().to_json(),
         }
 
-    def against(self, before: Retention, seed: int = 0) -> dict[str, Any]:
-        """By what share the loss grew, and how many more answers are right, both paired: the same pairs in each draw."""
-        draws = np.random.default_rng(seed).integers(0, len(self.loss), (REPLICATES, len(self.loss)))
-        growth = self.loss[draws].mean(1) / before.loss[draws].mean(1) - 1
-        gain = (self.passes - before.passes)[np.isfinite(self.passes)]
+    def held(self) -> dict[str, Any]:
+        """Everything for JSON; `from_held` gives back an equal one."""
         return {
-            "loss_growth": Resampled(float(self.loss.mean() / before.loss.mean() - 1), growth).to_json(),
-            "pass_rate_gain": resampled_means(gain, seed).to_json(),
+            "loss": self.loss.tolist(),
+            "passes": [float(right) if np.isfinite(right) else None for right in self.passes],
         }
+
+    @classmethod
+    def from_held(cls, held: Mapping[str, Any]) -> Retention:
+        """What `held` gave."""
+        passes = [np.nan if right is None else right for right in held["passes"]]
+        return cls(np.array(held["loss"], dtype=np.float64), np.array(passes, dtype=np.float64))
 
 
 def retention(model: LanguageModel, pairs: Sequence[Instruction] = ()) -> Retention:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -24,6 +25,16 @@ def batches_by_length(lengths: Sequence[int], budget: int, most_rows: int | None
             rows = min(rows, most_rows)
         yield order[start : start + rows]
         start += rows
+
+
+def shares_by_length(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Positions of the sequences in at most `count` shares of about as many tokens each; none of them is empty."""
+    shares = [(0, number, list[int]()) for number in range(count)]
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        tokens, number, rows = heapq.heappop(shares)  # the shortest share so far
+        rows.append(row)
+        heapq.heappush(shares, (tokens + max(1, lengths[row]), number, rows))
+    return [sorted(rows) for _, _, rows in sorted(shares, key=lambda share: share[1]) if rows]
 
 
 def pad_right(sequences: Sequence[Sequence[int]], pad: int = 0) -> torch.Tensor:

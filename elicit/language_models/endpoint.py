@@ -31,10 +31,11 @@ from elicit.language_models.prompts import (
     EncodedText,
     InstructionPrompt,
     TextPrompt,
+    ThinkingPrompt,
     Verdict,
     VerdictPrompt,
 )
-from elicit.language_models.readings import Readings, that_fit
+from elicit.language_models.readings import Readings, Thoughts, that_fit
 from elicit.language_models.server import Ids, RefusedError, Server
 from elicit.language_models.weights import hash_of_files
 from elicit.progress import progress
@@ -81,12 +82,13 @@ class EndpointModel:
         self._most = 0  # likeliest tokens that the server gives; 0 until it was asked
 
     @classmethod
-    def load(cls, name: str, max_text_tokens: int = 2048) -> EndpointModel:
+    def load(cls, name: str, max_text_tokens: int = 2048, readings: Path | None = None) -> EndpointModel:
         """Find the model at its server, and its tokenizer here.
 
         Args:
             name: `endpoint:URL#NAME,tokenizer=WHERE`; see `Address`.
             max_text_tokens: longer texts lose their middle.
+            readings: folder where readings are kept; by default the user's cache.
 
         Raises:
             ModelError: nothing answers there, it refuses the key or does not serve the model, or there is no tokenizer.
@@ -105,7 +107,8 @@ class EndpointModel:
         # vLLM says of an adapter which model it adapts, and of that one how long its context is.
         base = next((entry for entry in models if entry["id"] == served.get("parent")), served)
         served = {**served, "max_model_len": base.get("max_model_len")}
-        return cls(name, server, served, _find_tokenizer(address, served, base), max_text_tokens, ReadingCache())
+        cache = ReadingCache(readings / "readings.sqlite" if readings else None)
+        return cls(name, server, served, _find_tokenizer(address, served, base), max_text_tokens, cache)
 
     def with_adapter(self, folder: Path) -> EndpointModel:
         """This model, which the server must already serve with the LoRA adapter of a folder.
@@ -166,9 +169,46 @@ class EndpointModel:
         for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
             prefix += prompt.turn(shot, flagged)
         rows, reasons = that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail) - 1)
-        read = self._read(prefix, [prompt.suffix(encoded[row]) for row in rows], prompt, description)
-        values, mass = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
-        for row, found in zip(rows, read, strict=True):
+        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
+        return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
+
+    def think(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        description: str = "thinking",
+    ) -> Thoughts:
+        """Reasoning about n texts, and verdict log-odds after it; see `LocalModel.think`."""
+        self.prompt(question)  # which checks that the server has this tokenizer
+        prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
+        encoded = prompt.encode(texts)
+        if max_tokens:
+            written = self._generate(prompt, texts, Sampling(max_tokens, self._stop(), temperature, seed), description)
+        else:
+            written = [Generation("", reason=text.reason) for text in encoded]
+        reasons = [answer.reason for answer in written]
+        rows = [row for row, reason in enumerate(reasons) if reason is None]
+        forced = prompt.forced([encoded[row] for row in rows], [written[row].text for row in rows])
+        suffixes = dict(zip(rows, forced, strict=True))
+        read = self._read_last(prompt.head, suffixes, encoded, reasons, prompt, f"{description}, verdicts")
+        return Thoughts(tuple(written), read)
+
+    def _read_last(
+        self,
+        prefix: Ids,
+        suffixes: Mapping[int, Ids],
+        encoded: Sequence[EncodedText],
+        reasons: list[str | None],
+        prompt: VerdictPrompt | ThinkingPrompt,
+        description: str,
+    ) -> Readings:
+        """Log-odds behind the suffixes of some of n texts; the other texts keep their reasons."""
+        read = self._read(prefix, list(suffixes.values()), prompt, description)
+        values, mass = np.full(len(encoded), np.nan), np.full(len(encoded), np.nan)
+        for row, found in zip(suffixes, read, strict=True):
             if isinstance(found, str):
                 reasons[row] = found
             else:
@@ -267,7 +307,7 @@ class EndpointModel:
         return frozenset() if end is None else frozenset((end,))
 
     def _read(
-        self, prefix: Ids, suffixes: Sequence[Ids], prompt: VerdictPrompt, description: str
+        self, prefix: Ids, suffixes: Sequence[Ids], prompt: VerdictPrompt | ThinkingPrompt, description: str
     ) -> list[tuple[float, float] | str]:
         """Log-odds and verdict mass after each sequence, or why there are none; only what the cache does not hold is asked."""
         keys = [self._key(prefix, suffix, prompt.verdict) for suffix in suffixes]
@@ -303,7 +343,7 @@ class EndpointModel:
         return reading_key(self.fingerprint(), tuple(prefix), verdict, tuple(suffix), (len(suffix) - 1,))
 
     def _reading(
-        self, answer: dict[str, Any] | RefusedError, prompt: VerdictPrompt, likeliest: int
+        self, answer: dict[str, Any] | RefusedError, prompt: VerdictPrompt | ThinkingPrompt, likeliest: int
     ) -> tuple[float, float] | str:
         """Log-odds and verdict mass, or why there are none."""
         if isinstance(answer, RefusedError):
@@ -316,7 +356,7 @@ class EndpointModel:
         flagged, cleared = found[prompt.verdict.flagged], found[prompt.verdict.cleared]
         return flagged - cleared, float(np.exp(flagged) + np.exp(cleared))
 
-    def _ready(self, prompt: VerdictPrompt) -> None:
+    def _ready(self, prompt: VerdictPrompt | ThinkingPrompt) -> None:
         """The first time: what the server can do, whether it reads prompts as they are, and has the weights of cached readings."""
         if self._most:
             return
@@ -361,7 +401,11 @@ class EndpointModel:
         raise ModelError(f"{self.name} gives no log-probabilities after token ids ({refused}); {ABLE}")
 
     def _check_weights(
-        self, keys: Sequence[bytes], answers: Sequence[dict[str, Any]], prompt: VerdictPrompt, likeliest: int
+        self,
+        keys: Sequence[bytes],
+        answers: Sequence[dict[str, Any]],
+        prompt: VerdictPrompt | ThinkingPrompt,
+        likeliest: int,
     ) -> None:
         """Cached readings are of this address and name; whether also of these weights, two sample texts tell."""
         held = self._cache.get(keys) if self._cache else {}

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from elicit.language_models.batches import batches_by_length, halving_on_out_of_memory, pad_right
 from elicit.language_models.engine import FAILURES, Engine, Progress, expand_cache, sliding_window
 
+CPU_ROWS = 4  # times as many rows in a batch as where texts are only read
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -94,7 +96,9 @@ def generate(
 
     # What a batch holds in the end: prefix, prompts and answers of all its rows.
     lengths = [len(suffix) + sampling.max_tokens for suffix in suffixes]
-    for batch in batches_by_length(lengths, engine.room(prefix), None if batched else 1):
+    # A step reads all weights for one token a row: on a CPU, whose batches are small, few rows would mostly wait for them.
+    room = engine.room(prefix) * (CPU_ROWS if engine.model.device.type == "cpu" else 1)
+    for batch in batches_by_length(lengths, room, None if batched else 1):
         for rows, found in halving_on_out_of_memory(work, batch):
             for row, answer in zip(rows, found, strict=True):
                 answers[row] = answer

@@ -16,7 +16,7 @@ from elicit.language_models.engine import Meter
 from elicit.language_models.generation import Generation
 from elicit.language_models.local import LocalModel
 from elicit.language_models.prompts import EncodedText, VerdictPrompt
-from elicit.language_models.readings import Readings
+from elicit.language_models.readings import Readings, Thoughts
 
 
 class LanguageModel(Protocol):
@@ -74,6 +74,16 @@ class LanguageModel(Protocol):
         description: str = "generating",
     ) -> list[Generation]: ...
 
+    def think(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        description: str = "thinking",
+    ) -> Thoughts: ...
+
     def answer(
         self, messages: Sequence[str], max_tokens: int = 128, description: str = "answering"
     ) -> list[Generation]: ...
@@ -84,7 +94,11 @@ class LanguageModel(Protocol):
 
 
 def load_language_model(
-    name: str, dtype: str = "auto", device: str = "auto", max_text_tokens: int = 2048
+    name: str,
+    dtype: str = "auto",
+    device: str = "auto",
+    max_text_tokens: int = 2048,
+    readings: Path | None = None,
 ) -> LanguageModel:
     """A language model by catalogue name, folder, GGUF file, hub id, or the address of a server that has it.
 
@@ -92,14 +106,15 @@ def load_language_model(
         name: which model; `endpoint:URL#NAME` is one that a server serves.
         dtype, device: as in `LocalModel.load`; a server has its own.
         max_text_tokens: longer texts lose their middle.
+        readings: folder where readings and hidden states are kept; by default the user's cache.
     """
     if not is_endpoint(name):
-        return LocalModel.load(name, dtype, device, max_text_tokens)
+        return LocalModel.load(name, dtype, device, max_text_tokens, readings)
     if (dtype, device) != ("auto", "auto"):
         raise ModelError(f"{name}: the server decides on dtype and device; leave --dtype and --device out")
     from elicit.language_models.endpoint import EndpointModel  # and with it the client, which is slow to import
 
-    return EndpointModel.load(name, max_text_tokens)
+    return EndpointModel.load(name, max_text_tokens, readings)
 
 
 def local_model(model: LanguageModel, needs: str) -> LocalModel:

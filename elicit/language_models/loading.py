@@ -169,6 +169,23 @@ def load_tokenizer(name: str) -> Any | None:
         return None
 
 
+def load_config_and_tokenizer(name: str) -> tuple[Any, Any]:
+    """A model's configuration and its tokenizer, without weights."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    found = find_model(name)
+    try:
+        with _quiet():
+            return AutoConfig.from_pretrained(found).get_text_config(), AutoTokenizer.from_pretrained(found)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the model {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def context_length(config: Any) -> int:
+    """Most tokens of one sequence, unlimited models being cut at 131,072."""
+    return int(getattr(config, "max_position_embeddings", None) or 131_072)
+
+
 def _keep_freed_memory() -> None:
     """Let glibc reuse the memory of activations instead of giving it back: each page given back faults when it is next used.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,29 +16,35 @@ from numpy.typing import NDArray
 
 from elicit.domains import Question
 from elicit.errors import ModelError
+from elicit.language_models.batches import shares_by_length
 from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Engine, Progress
 from elicit.language_models.generation import Generation, Sampling, check_generation, generate
-from elicit.language_models.loading import DEFAULT_MODEL, load_model
+from elicit.language_models.loading import DEFAULT_MODEL, context_length, load_model, pick_device, pick_dtype
 from elicit.language_models.prompts import (
     ConversationPrompt,
     EncodedText,
     InstructionPrompt,
     TextPrompt,
+    ThinkingPrompt,
     Verdict,
     VerdictPrompt,
 )
-from elicit.language_models.readings import Readings, that_fit
+from elicit.language_models.readings import Readings, Thoughts, that_fit
 from elicit.language_models.states import StateCache, States
 from elicit.language_models.weights import Weights, hash_of_files
+from elicit.processes import count, spread, together, works_for_another
 from elicit.progress import progress
 
+T = TypeVar("T")
+Tokens = Sequence[int]
+Samples = tuple[Tokens, list[list[int]]]
 MASS_SAMPLE = (
     32  # texts whose verdict mass is computed: it needs the whole vocabulary, and its mean is what one looks at
 )
-CHECKPOINT = 1024  # sequences after which what was read is kept
+CHECKPOINT = 1024  # sequences of each process after which what was read is kept
 SHARD = 512  # texts whose hidden states are held and kept together
-ANSWERS = 128  # answers after which what was written is kept
+ANSWERS = 128  # answers of each process after which what was written is kept
 LONGEST_SHOT = 192  # tokens of one example in a few-shot context; a longer one loses its middle
 
 
@@ -73,7 +79,12 @@ class LocalModel:
 
     @classmethod
     def load(
-        cls, name: str = DEFAULT_MODEL, dtype: str = "auto", device: str = "auto", max_text_tokens: int = 2048
+        cls,
+        name: str = DEFAULT_MODEL,
+        dtype: str = "auto",
+        device: str = "auto",
+        max_text_tokens: int = 2048,
+        readings: Path | None = None,
     ) -> LocalModel:
         """Load a model by catalogue name, folder, GGUF file or hub id.
 
@@ -82,9 +93,22 @@ class LocalModel:
             dtype: "auto", "bfloat16", "float16" or "float32".
             device: "auto" or a torch device.
             max_text_tokens: longer texts lose their middle.
+            readings: folder where readings and hidden states are kept; by default the user's cache.
         """
-        weights = Weights(*load_model(name, dtype, device))
-        return cls(name, weights, max_text_tokens=max_text_tokens, cache=ReadingCache(), state_cache=StateCache())
+        # Picked here for all processes: other machines might pick another.
+        picked = str(pick_dtype(dtype, pick_device(device))).removeprefix("torch.")
+        weights = together(_load_weights, name, picked, device)
+        cache = ReadingCache(readings / "readings.sqlite" if readings else None)
+        states = StateCache(readings / "states" if readings else None)
+        return cls(name, weights, max_text_tokens=max_text_tokens, cache=cache, state_cache=states)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A model goes to another process by its name; there are weights of its own."""
+        if self._weights.origin is None:
+            raise ModelError(
+                f"{self.name!r} was made in memory, so other processes cannot have it; load it by its name"
+            )
+        return _in_this_process, (self._weights.origin, self.adapter, self.max_text_tokens, self.fingerprint())
 
     @classmethod
     def from_transformers(
@@ -100,6 +124,10 @@ class LocalModel:
     def without_adapter(self) -> LocalModel:
         """The same weights as they were before any training."""
         return LocalModel(self.name, self._weights, None, self.max_text_tokens, self._cache, self._state_cache)
+
+    def uncached(self) -> LocalModel:
+        """The same model, which keeps nothing of what it reads: what is timed must be computed."""
+        return LocalModel(self.name, self._weights, self.adapter, self.max_text_tokens)
 
     @contextmanager
     def trainable_adapter(self, rank: int, seed: int, first_layer: int = 0) -> Iterator[Any]:
@@ -166,8 +194,7 @@ class LocalModel:
     @property
     def context_length(self) -> int:
         """Most tokens of one sequence, unlimited models being cut at 131,072."""
-        config = self.transformers_model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 131_072)
+        return context_length(self.transformers_model.config.get_text_config())
 
     def fingerprint(self) -> str:
         """Hash of configuration, a sample of every weight, the tokenizer, and the whole adapter; computed once."""
@@ -226,13 +253,57 @@ class LocalModel:
         for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
             prefix += prompt.turn(shot, flagged)
         rows, reasons = that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
-        suffixes = [prompt.suffix(encoded[row]) for row in rows]
-        values, mass = np.full(len(texts), np.nan), np.full(len(texts), np.nan)
+        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
+        return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
+
+    def think(
+        self,
+        question: Question,
+        texts: Sequence[str],
+        max_tokens: int = 64,
+        temperature: float = 0.0,
+        seed: int = 0,
+        description: str = "thinking",
+    ) -> Thoughts:
+        """Reasoning about n texts, and verdict log-odds after it.
+
+        Args:
+            question: what is asked about each text.
+            texts: (n,) the texts.
+            max_tokens: reasoning ends after this many; 0 asks for the verdict at once, under the same instruction.
+            temperature, seed: of the sampling, as in `generate`.
+            description: what the progress bar says.
+        """
+        prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
+        encoded = prompt.encode(texts)
+        if max_tokens:
+            sampling = Sampling(max_tokens, self._stop_tokens(), temperature, seed)
+            written = self._generate(prompt, texts, sampling, description)
+        else:
+            written = [Generation("", reason=text.reason) for text in encoded]
+        rows, reasons = that_fit(encoded, self.context_length)
+        forced = prompt.forced([encoded[row] for row in rows], [written[row].text for row in rows])
+        suffixes = dict(zip(rows, forced, strict=True))
+        read = self._read_last(prompt.head, suffixes, encoded, reasons, prompt, f"{description}, verdicts")
+        return Thoughts(tuple(written), read)
+
+    def _read_last(
+        self,
+        prefix: Sequence[int],
+        suffixes: Mapping[int, Sequence[int]],
+        encoded: Sequence[EncodedText],
+        reasons: list[str | None],
+        prompt: VerdictPrompt | ThinkingPrompt,
+        description: str,
+    ) -> Readings:
+        """Log-odds behind the suffixes of some of n texts; the other texts keep their reasons."""
+        rows = list(suffixes)
+        values, mass = np.full(len(encoded), np.nan), np.full(len(encoded), np.nan)
         sampled = range(0, len(rows), max(1, len(rows) // MASS_SAMPLE))
-        read, sample = self._read(prefix, suffixes, [[len(s) - 1] for s in suffixes], prompt, description, sampled)
+        last = [[len(suffix) - 1] for suffix in suffixes.values()]
+        read, sample = self._read(prefix, list(suffixes.values()), last, prompt, description, sampled)
         for i, row in enumerate(rows):
             values[row], mass[row] = read[i][0], sample.get(i, np.nan)
-        for row in rows:
             if not np.isfinite(values[row]):
                 values[row], reasons[row] = np.nan, "the model's logits are not finite numbers; try --dtype float32"
         return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
@@ -271,7 +342,7 @@ class LocalModel:
         prefix: Sequence[int],
         suffixes: Sequence[Sequence[int]],
         reads: Sequence[Sequence[int]],
-        prompt: VerdictPrompt,
+        prompt: VerdictPrompt | ThinkingPrompt,
         description: str,
         sampled: Sequence[int] = (),
     ) -> tuple[list[NDArray[np.float64]], dict[int, float]]:
@@ -280,27 +351,37 @@ class LocalModel:
         keys = [reading_key(*asked, tuple(s), tuple(at)) for s, at in zip(suffixes, reads, strict=True)]
         held = self._cache.get(keys) if self._cache else {}
         # A reading is its log-odds and, last, its verdict mass, which is NaN where that was not asked for.
+        weighed = set(sampled)
         missing = [
-            i for i, key in enumerate(keys) if key not in held or (i in set(sampled) and not np.isfinite(held[key][-1]))
+            i for i, key in enumerate(keys) if key not in held or (i in weighed and not np.isfinite(held[key][-1]))
         ]
-        if missing:
-            self._ready(prompt, prompt.verdict)
+        given = (prefix, prompt.verdict, _samples(prompt))
         with progress(len(suffixes), description) as step:
             step(len(suffixes) - len(missing))
-            for start in range(0, len(missing), CHECKPOINT):
-                part = missing[start : start + CHECKPOINT]
-                mass = {i: np.nan for i, row in enumerate(part) if row in set(sampled)}
-                found = self.engine.log_odds(
-                    prefix, [suffixes[i] for i in part], [reads[i] for i in part], prompt.verdict, step, mass
-                )
-                new = {
-                    keys[row]: np.append(values.astype(np.float64), mass.get(i, np.nan))
-                    for i, (row, values) in enumerate(zip(part, found, strict=True))
-                }
+            for part in _parts(missing, CHECKPOINT):
+                wanted = [(suffixes[row], reads[row], row in weighed) for row in part]
+                new: dict[bytes, NDArray[np.float64]] = {}
+                for at, found in self._spread(LocalModel._read_share, wanted, given, step):
+                    new |= {keys[part[i]]: values for i, values in zip(at, found, strict=True)}
                 if self._cache:
                     self._cache.put(new)
                 held |= new
         return [held[key][:-1] for key in keys], {i: float(held[keys[i]][-1]) for i in sampled}
+
+    def _read_share(
+        self,
+        asked: Sequence[tuple[Tokens, Tokens, bool]],
+        prefix: Tokens,
+        verdict: Verdict,
+        samples: Samples,
+        step: Progress | None = None,
+    ) -> list[NDArray[np.float64]]:
+        """Readings of (suffix, places to read at, whether the verdict mass is wanted)."""
+        self._ready(samples, verdict)
+        mass = {i: np.nan for i, (_, _, wanted) in enumerate(asked) if wanted}
+        suffixes, reads = [suffix for suffix, _, _ in asked], [at for _, at, _ in asked]
+        found = self.engine.log_odds(prefix, suffixes, reads, verdict, step, mass)
+        return [np.append(values.astype(np.float64), mass.get(i, np.nan)) for i, values in enumerate(found)]
 
     def states(
         self,
@@ -365,17 +446,37 @@ class LocalModel:
     def _compute_states(
         self,
         prompt: VerdictPrompt,
-        suffixes: Sequence[Sequence[int]],
+        suffixes: Sequence[Tokens],
         layers: tuple[int, ...],
         log_odds: bool,
         step: Progress,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(m, 3, l, d) states of prompts that all fit, and their log-odds."""
-        self._ready(prompt, prompt.verdict)
+        given = (prompt.head, prompt.verdict, _samples(prompt), layers, log_odds)
+        shares = list(self._spread(LocalModel._states_share, [(suffix,) for suffix in suffixes], given, step))
+        if len(shares) == 1:
+            return shares[0][1]
+        order = torch.tensor([row for at, _ in shares for row in at]).argsort()
+        values = torch.cat([states for _, (states, _) in shares])[order]
+        odds = [read for _, (_, read) in shares if read is not None]
+        return values, torch.cat(odds)[order] if odds else None
+
+    def _states_share(
+        self,
+        asked: Sequence[tuple[Tokens]],
+        prefix: Tokens,
+        verdict: Verdict,
+        samples: Samples,
+        layers: tuple[int, ...],
+        log_odds: bool,
+        step: Progress | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self._ready(samples, verdict)
+        suffixes = [suffix for (suffix,) in asked]
         width = self.transformers_model.config.get_text_config().hidden_size
         values = torch.zeros((len(suffixes), 3, len(layers), width), dtype=self.transformers_model.dtype)
         odds: dict[int, float] | None = {} if log_odds else None
-        for part, states in self.engine.contrast_states(prompt.head, suffixes, prompt.verdict, layers, step, odds):
+        for part, states in self.engine.contrast_states(prefix, suffixes, verdict, layers, step, odds):
             values[torch.tensor(part)] = states
         if odds is None:
             return values, None
@@ -432,9 +533,26 @@ class LocalModel:
         answers = prompt.responses([response for _, response in pairs])
         suffixes = [[*prompt.suffix(text), *ids] for text, ids in zip(encoded, answers, strict=True)]
         starts = [len(suffix) - len(ids) for suffix, ids in zip(suffixes, answers, strict=True)]
-        self._ready(prompt, Verdict(answers[0][0], answers[0][-1]))
+        given = (prompt.head, Verdict(answers[0][0], answers[0][-1]), _samples(prompt))
+        asked = list(zip(suffixes, starts, strict=True))
+        out = [np.zeros(0)] * len(pairs)
         with progress(len(pairs), description) as step:
-            found = self.engine.log_likelihoods(prompt.head, suffixes, starts, step)
+            for at, found in self._spread(LocalModel._likelihood_share, asked, given, step):
+                for i, values in zip(at, found, strict=True):
+                    out[i] = values
+        return out
+
+    def _likelihood_share(
+        self,
+        asked: Sequence[tuple[Tokens, int]],
+        prefix: Tokens,
+        words: Verdict,
+        samples: Samples,
+        step: Progress | None = None,
+    ) -> list[NDArray[np.float64]]:
+        """Log-probabilities of the tokens of each suffix from a place on."""
+        self._ready(samples, words)
+        found = self.engine.log_likelihoods(prefix, [ids for ids, _ in asked], [start for _, start in asked], step)
         return [values.astype(np.float64) for values in found]
 
     def _generate(
@@ -447,17 +565,14 @@ class LocalModel:
         keys = {row: reading_key(*asked, tuple(suffix)) for row, suffix in suffixes.items()}
         held = self._cache.get(list(keys.values())) if self._cache else {}
         missing = [row for row in rows if keys[row] not in held]
-        self._weights.activate(self._adapter_name)
-        if missing and not self._generation_checked:
-            self._generation_checked = True
-            samples = prompt.encode(["A short text.", "Another text, which is somewhat longer than the first one."])
-            check_generation(self.engine, prompt.head, [prompt.suffix(text) for text in samples])
+        given = (prompt.head, sampling, _samples(prompt))
         with progress(len(texts), description) as step:
             step(len(texts) - len(missing))
-            for start in range(0, len(missing), ANSWERS):
-                part = missing[start : start + ANSWERS]
-                answers = generate(self.engine, prompt.head, [suffixes[row] for row in part], sampling, step)
-                new = {keys[row]: np.array(ids, np.float64) for row, ids in zip(part, answers, strict=True)}
+            for part in _parts(missing, ANSWERS):
+                new: dict[bytes, NDArray[np.float64]] = {}
+                prompts = [(suffixes[row],) for row in part]
+                for at, answers in self._spread(LocalModel._generate_share, prompts, given, step):
+                    new |= {keys[part[i]]: np.array(ids, np.float64) for i, ids in zip(at, answers, strict=True)}
                 if self._cache:
                     self._cache.put(new)
                 held |= new
@@ -470,19 +585,112 @@ class LocalModel:
             out[row] = Generation(text, tuple(words), finished)
         return out
 
+    def _generate_share(
+        self,
+        asked: Sequence[tuple[Tokens]],
+        prefix: Tokens,
+        sampling: Sampling,
+        samples: Samples,
+        step: Progress | None = None,
+    ) -> list[list[int]]:
+        self._weights.activate(self._adapter_name)
+        if not self._generation_checked:
+            self._generation_checked = True
+            check_generation(self.engine, *samples)
+        return generate(self.engine, prefix, [suffix for (suffix,) in asked], sampling, step)
+
     def _stop_tokens(self) -> frozenset[int]:
         config = getattr(self.transformers_model, "generation_config", None)
         found = getattr(config, "eos_token_id", None)
         ids = found if isinstance(found, list) else [found]
         return frozenset(token for token in [*ids, self.tokenizer.eos_token_id] if token is not None)
 
-    def _ready(self, prompt: TextPrompt, words: Verdict) -> None:
+    def _ready(self, samples: Samples, words: Verdict) -> None:
         """Activate the adapter and, the first time, check the fast path against the model's own logits of two words."""
         self._weights.activate(self._adapter_name)
         if not self._checked:
             self._checked = True
-            encoded = prompt.encode(["A short text.", "Another text, which is somewhat longer than the first one."])
-            self.engine.check(prompt.head, [prompt.suffix(text) for text in encoded], words)
+            self.engine.check(*samples, words)
+
+    def _spread(
+        self, work: Callable[..., T], asked: Sequence[tuple[Any, ...]], given: tuple[Any, ...], step: Progress
+    ) -> Iterator[tuple[list[int], T]]:
+        """What `work(self, asked, *given)` finds, from each process for a share of what is asked.
+
+        Args:
+            work: a method of this class.
+            asked: n tuples that begin with a sequence of tokens; all shares take about as many tokens.
+            given: what is the same for all of them.
+            step: called with the number of sequences done.
+
+        Yields:
+            which of the n, and what was found for them.
+        """
+        most = count() if self._weights.origin is not None else 1
+        own, *others = shares_by_length([len(sequence) for sequence, *_ in asked], most) or [[]]
+        shares = [(self, work, [asked[i] for i in at], given) for at in (own, *others)]
+        (found, _), *answers = spread(_counted, [(*shares[0], step), *shares[1:]])
+        yield own, found
+        for at, (found, tokens) in zip(others, answers, strict=True):
+            self.meter.tokens += tokens
+            step(len(at))
+            yield at, found
+
+
+def _counted(
+    model: LocalModel,
+    work: Callable[..., T],
+    asked: Sequence[Any],
+    given: tuple[Any, ...],
+    step: Progress | None = None,
+) -> tuple[T, int]:
+    """What some work finds, and how many tokens it took."""
+    before = model.meter.tokens
+    return work(model, asked, *given, step), model.meter.tokens - before
+
+
+# Of a process that works for another one: what it has loaded, by origin, and what it was asked about.
+_WEIGHTS: dict[tuple[str, str, str], Weights] = {}
+_MODELS: dict[tuple[Any, ...], LocalModel] = {}
+
+
+def _load_weights(name: str, dtype: str, device: str) -> Weights:
+    weights = Weights(*load_model(name, dtype, device), (name, dtype, device))
+    if works_for_another():
+        _WEIGHTS[name, dtype, device] = weights
+    return weights
+
+
+def _in_this_process(
+    origin: tuple[str, str, str], adapter: Path | None, max_text_tokens: int, fingerprint: str
+) -> LocalModel:
+    """The model that another process means.
+
+    Raises:
+        ModelError: here, another one goes by its name.
+    """
+    key = (origin, adapter, max_text_tokens, fingerprint)
+    if key not in _MODELS:
+        weights = _WEIGHTS.get(origin) or _load_weights(*origin)
+        model = LocalModel(origin[0], weights, adapter, max_text_tokens)
+        if model.fingerprint() != fingerprint:
+            raise ModelError(
+                f"{adapter or origin[0]} is not the same in all processes; give all machines the same files"
+            )
+        _MODELS[key] = model
+    return _MODELS[key]
+
+
+def _samples(prompt: TextPrompt) -> Samples:
+    """A beginning and two texts behind it, on which quick ways are compared with plain ones."""
+    encoded = prompt.encode(["A short text.", "Another text, which is somewhat longer than the first one."])
+    return prompt.head, [prompt.suffix(text) for text in encoded]
+
+
+def _parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """The rows in parts of which each process takes so many."""
+    size *= count()
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _linear_names(layers: torch.nn.ModuleList) -> set[str]:

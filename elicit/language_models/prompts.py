@@ -21,6 +21,11 @@ BREAK = "\n"
 INSTRUCTION = "{question}\nAnswer with one word, {flagged} or {cleared}."
 CHAT_TURN = "Text:\n{text}"
 PLAIN_TURN = "Text:\n{text}\nAnswer:"
+VERDICT_LINE = "Verdict:"
+THINKING = (
+    "{question}\nThink it through in a few short sentences. Then end with one line, "
+    "either {mark} {flagged} or {mark} {cleared}."
+)
 UNFAITHFUL = "the model's chat template does not carry the messages through unchanged; remove or mend the template"
 
 
@@ -169,6 +174,43 @@ class InstructionPrompt(TextPrompt):
             raise ModelError(UNFAITHFUL)
         head, tail = rendered.split(TEXT_MARK)
         super().__init__(tokenizer, head, [tail], context_length, answer, max_text_tokens)
+
+
+class ThinkingPrompt(InstructionPrompt):
+    """The prompt of one question, answered by reasoning of at most `thoughts` tokens and then one verdict token.
+
+    Attributes:
+        question: what is asked about each text.
+        verdict: the two verdict token ids, as they stand after the reasoning.
+    """
+
+    def __init__(
+        self, tokenizer: Any, question: Question, context_length: int, thoughts: int, max_text_tokens: int = 2048
+    ) -> None:
+        instruction = THINKING.format(
+            question=question.text.strip(), flagged=question.flagged, cleared=question.cleared, mark=VERDICT_LINE
+        )
+        closing = f"\n{VERDICT_LINE}"
+        (ids,) = _inner_ids(tokenizer, [closing])
+        super().__init__(tokenizer, instruction, context_length, thoughts + len(ids) + 1, max_text_tokens)
+        self.question = question
+        self.thoughts = thoughts
+        self._closing = ids
+        self.verdict = Verdict(
+            _verdict_id(tokenizer, closing, f" {question.flagged.strip()}"),
+            _verdict_id(tokenizer, closing, f" {question.cleared.strip()}"),
+        )
+
+    def forced(self, texts: Sequence[EncodedText], written: Sequence[str]) -> list[list[int]]:
+        """What follows `head` up to the verdict that is asked for after what was written, which is data as the text is.
+
+        A verdict that was written already would make the forced one a repetition of it, and is left out.
+        """
+        reasonings = [text.partition(VERDICT_LINE)[0] for text in written]
+        thoughts = self.encode(reasonings, max(1, self.thoughts))
+        return [
+            [*self.suffix(text), *thought.ids, *self._closing] for text, thought in zip(texts, thoughts, strict=True)
+        ]
 
 
 class ConversationPrompt(TextPrompt):

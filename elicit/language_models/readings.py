@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from elicit.language_models.generation import Generation
 from elicit.language_models.prompts import EncodedText
 
 
@@ -26,6 +27,19 @@ class Readings:
     reasons: tuple[str | None, ...]
     truncated: NDArray[np.bool_]
     verdict_mass: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Thoughts:
+    """What a model wrote about n texts before it gave its verdict.
+
+    Attributes:
+        written: (n,) reasoning, and what follows it where the tokens allowed.
+        forced: log-odds of the verdict right after each reasoning, whatever was written behind it.
+    """
+
+    written: tuple[Generation, ...]
+    forced: Readings
 
 
 def that_fit(encoded: Sequence[EncodedText], room: int) -> tuple[list[int], list[str | None]]:

@@ -14,10 +14,14 @@ ADAPTER_CONFIG = "adapter_config.json"
 
 
 class Weights:
-    """Weights that several `LocalModel`s share, with their LoRA adapters; one adapter, or none, is active at a time."""
+    """Weights that several `LocalModel`s share, with their LoRA adapters; one adapter, or none, is active at a time.
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    Attributes:
+        origin: name, dtype and device with which they can be loaded again, None for those that were made in memory.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, origin: tuple[str, str, str] | None = None) -> None:
+        self.model, self.tokenizer, self.origin = model, tokenizer, origin
         self.peft: Any = None
         self.meter = Meter()
         self._active: str | None = None

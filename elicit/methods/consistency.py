@@ -25,7 +25,7 @@ a labelling from its opposite; only the verdicts do, and by how much is reported
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of, repair
+from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.pool import Pool
 from elicit.methods.registry import Elicited, Labelling, label_free
@@ -54,9 +55,19 @@ SHOTS = 12  # of the monitor
 CONTEXTS = 2  # of the monitor
 
 
+def _cost(sizes: Sizes) -> Iterator[Pass]:
+    pool = sizes.train.at_most(POOL)
+    yield pool.verdicts()
+    yield pool.packed(PACK, 2 * CHAINS * ROUNDS)
+    for texts in sizes.scored:
+        yield texts.verdicts()
+        yield texts.after(pool.examples(SHOTS), 2 * CONTEXTS, "the labels of consistency")
+
+
 @label_free(
     "consistency",
     "labels that the model predicts from each other in its context, each read beside its opposite, with the verdict as prior",
+    _cost,
 )
 def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A context monitor whose examples are the surest labels of the search."""

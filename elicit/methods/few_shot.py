@@ -7,10 +7,13 @@ averaged over several packings, and the upper half becomes flagged.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
+from elicit.methods.cost import Pass, Sizes
 from elicit.methods.pool import Pool
 from elicit.methods.registry import Elicited, label_free
 from elicit.monitors.few_shot import FewShotMonitor
@@ -23,7 +26,14 @@ ROUNDS = 3
 PACKINGS = 2  # independent orders per round, so that a text is read early in one sequence and late in another
 
 
-@label_free("random-shots", "12 target texts with random labels as few-shot examples: the control")
+def _cost_of_random_shots(sizes: Sizes) -> Iterator[Pass]:
+    for texts in sizes.scored:
+        yield texts.after(sizes.train.examples(SHOTS), what="random labels")
+
+
+@label_free(
+    "random-shots", "12 target texts with random labels as few-shot examples: the control", _cost_of_random_shots
+)
 def random_shots(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A few-shot monitor whose examples carry random labels, half of them flagged."""
     pool = Pool.of(monitor, target, SHOTS)
@@ -32,7 +42,19 @@ def random_shots(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -
     return Elicited(FewShotMonitor(pool.model, pool.question, list(zip(pool.texts, map(bool, flagged), strict=True))))
 
 
-@label_free("bootstrap", "few-shot examples whose labels the model re-estimates itself, starting from its own verdicts")
+def _cost_of_bootstrap(sizes: Sizes) -> Iterator[Pass]:
+    pool = sizes.train.at_most(POOL)
+    yield pool.verdicts()
+    yield pool.packed(SHOTS, ROUNDS * PACKINGS)
+    for texts in sizes.scored:
+        yield texts.after(pool.examples(SHOTS), what="the labels of bootstrap")
+
+
+@label_free(
+    "bootstrap",
+    "few-shot examples whose labels the model re-estimates itself, starting from its own verdicts",
+    _cost_of_bootstrap,
+)
 def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A few-shot monitor with the most confident self-labelled examples, half of them flagged.
 

@@ -12,13 +12,14 @@ labelling N texts of L tokens takes about N³L/3 tokens; the pool is therefore s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of
+from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.pool import Pool
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.monitors.few_shot import FewShotMonitor
@@ -36,8 +37,18 @@ Labels = dict[int, bool]
 Score = Callable[[Sequence[tuple[Labels, int]]], list[float]]
 
 
+def _cost(sizes: Sizes) -> Iterator[Pass]:
+    pool = sizes.train.at_most(POOL)
+    tokens = round(pool.count**2 / 3 * pool.examples(pool.count))
+    yield Pass(START, f"each label of {pool.name} after all others, at every step", "reading", tokens)
+    for texts in sizes.scored:
+        yield texts.after(pool.examples(pool.count), what="the labels of icm")
+
+
 @label_free(
-    "icm", "internal coherence maximisation (Wen et al., 2025), one prompt per label and step: slow, the reference"
+    "icm",
+    "internal coherence maximisation (Wen et al., 2025), one prompt per label and step: slow, the reference",
+    _cost,
 )
 def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A few-shot monitor whose examples are the labels that the search found."""

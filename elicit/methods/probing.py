@@ -7,7 +7,7 @@ import numpy as np
 from elicit.domains import UnlabelledDomain
 from elicit.language_models.language_model import local_model
 from elicit.methods.registry import Elicited, label_free
-from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
 from elicit.monitors.probe import ProbeMonitor, contrast_pair
 from elicit.monitors.verdict import VerdictMonitor
 from probes import CCS, CRC, VINC, ContrastProbe, KMeansProbe, PCAProbe
@@ -16,6 +16,7 @@ from probes import CCS, CRC, VINC, ContrastProbe, KMeansProbe, PCAProbe
 @label_free(
     "ccs",
     "contrast-consistent search on hidden states (Burns et al., 2022), sign from the monitor's verdicts",
+    cost_of_states,
     "hidden states",
 )
 def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
@@ -25,6 +26,7 @@ def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
 @label_free(
     "crc",
     "top principal component of the differences between both answers' hidden states (Burns et al., 2022)",
+    cost_of_states,
     "hidden states",
 )
 def crc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
@@ -34,19 +36,25 @@ def crc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
 @label_free(
     "vinc",
     "closed-form direction: large differences between both answers' hidden states, small sums (VINC)",
+    cost_of_states,
     "hidden states",
 )
 def vinc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(VINC(), monitor, target)
 
 
-@label_free("kmeans", "two clusters of the differences between both answers' hidden states", "hidden states")
+@label_free(
+    "kmeans", "two clusters of the differences between both answers' hidden states", cost_of_states, "hidden states"
+)
 def kmeans(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(KMeansProbe(random_state=seed), monitor, target)
 
 
 @label_free(
-    "pca", "linear artificial tomography: the leading direction of raw differences (Zou et al., 2023)", "hidden states"
+    "pca",
+    "linear artificial tomography: the leading direction of raw differences (Zou et al., 2023)",
+    cost_of_states,
+    "hidden states",
 )
 def pca(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     return _fit(PCAProbe(), monitor, target)

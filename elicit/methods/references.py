@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from elicit.domains import Domain
 from elicit.language_models.language_model import local_model
+from elicit.methods.cost import UNTRAINED, Pass, Sizes, no_passes
 from elicit.methods.registry import Ingredients, reference
-from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
 from elicit.monitors.keyword import KeywordMonitor
 from elicit.monitors.monitor import Monitor
 from elicit.monitors.probe import ProbeMonitor
@@ -16,27 +17,58 @@ from elicit.training import train_monitor
 from probes import LogisticProbe, MeanDifference, SupervisedProbe
 
 
-@reference("untrained", "none", "the model as it came, asked zero-shot: the floor")
+def _cost_of_untrained(sizes: Sizes) -> Iterator[Pass]:
+    return (texts.verdicts(UNTRAINED) for texts in sizes.scored)
+
+
+def _cost_of_transfer(sizes: Sizes) -> Iterator[Pass]:
+    return (texts.verdicts() for texts in sizes.scored)
+
+
+def _cost_of_source_probe(sizes: Sizes) -> Iterator[Pass]:
+    share = _share(len(sizes.sources))
+    return (texts.states() for texts in (*(source.at_most(share) for source in sizes.sources), *sizes.scored))
+
+
+def _cost_of_verdict_target(sizes: Sizes) -> Iterator[Pass]:
+    yield sizes.train.trained(sizes.training, "verdict-target")
+    for texts in sizes.scored:
+        yield texts.verdicts("verdict-target")
+
+
+@reference("untrained", "none", "the model as it came, asked zero-shot: the floor", _cost_of_untrained)
 def untrained(given: Ingredients) -> Monitor:
     return given.untrained
 
 
-@reference("transfer", "source", "the model fine-tuned on the sources' labels, asked about the target", "training")
+@reference(
+    "transfer",
+    "source",
+    "the model fine-tuned on the sources' labels, asked about the target",
+    _cost_of_transfer,
+    "training",
+)
 def transfer(given: Ingredients) -> Monitor:
     return given.start
 
 
-@reference("keyword-source", "source", "TF-IDF and logistic regression on the sources' labels")
+@reference("keyword-source", "source", "TF-IDF and logistic regression on the sources' labels", no_passes)
 def keyword_source(given: Ingredients) -> Monitor:
-    return _keyword(given.sources)
+    return KeywordMonitor.fit_domains(given.sources)
 
 
-@reference("keyword-target", "target", "TF-IDF and logistic regression on the target's labels")
+@reference("keyword-target", "target", "TF-IDF and logistic regression on the target's labels", no_passes)
 def keyword_target(given: Ingredients) -> Monitor:
-    return _keyword([_labelled(given)])
+    return KeywordMonitor.fit_domains([_labelled(given)])
 
 
-@reference("probe-source", "source", "logistic regression on hidden states, sources' labels", "hidden states")
+@reference(
+    "probe-source",
+    "source",
+    "logistic regression on hidden states, sources' labels",
+    _cost_of_source_probe,
+    "hidden states",
+)
 def probe_source(given: Ingredients) -> Monitor:
     return _probe(LogisticProbe(), given.start, _source_share(given))
 
@@ -45,13 +77,16 @@ def probe_source(given: Ingredients) -> Monitor:
     "mean-difference-source",
     "source",
     "difference of the classes' mean hidden states, sources' labels",
+    _cost_of_source_probe,
     "hidden states",
 )
 def mean_difference_source(given: Ingredients) -> Monitor:
     return _probe(MeanDifference(), given.start, _source_share(given))
 
 
-@reference("probe-target", "target", "logistic regression on hidden states, target's labels", "hidden states")
+@reference(
+    "probe-target", "target", "logistic regression on hidden states, target's labels", cost_of_states, "hidden states"
+)
 def probe_target(given: Ingredients) -> Monitor:
     return _probe(LogisticProbe(), given.start, [_labelled(given).sample(PROBE_TEXTS)])
 
@@ -60,6 +95,7 @@ def probe_target(given: Ingredients) -> Monitor:
     "verdict-target",
     "target",
     "the transfer monitor fine-tuned further on the target's labels: the ceiling",
+    _cost_of_verdict_target,
     "training",
 )
 def verdict_target(given: Ingredients) -> Monitor:
@@ -74,19 +110,14 @@ def _labelled(given: Ingredients) -> Domain:
     return given.target
 
 
-def _keyword(domains: Sequence[Domain]) -> KeywordMonitor:
-    rows = [
-        (text, label)
-        for domain in domains
-        for text, label in zip(domain.texts, domain.labels, strict=True)
-        if label is not None and text.strip()
-    ]
-    return KeywordMonitor.fit([text for text, _ in rows], [label for _, label in rows], domains[0].question)
-
-
 def _source_share(given: Ingredients) -> list[Domain]:
-    share = max(8, PROBE_TEXTS // len(given.sources))
+    share = _share(len(given.sources))
     return [source.require_labels().balanced_sample(share) for source in given.sources]
+
+
+def _share(sources: int) -> int:
+    """Texts of each source on which a probe is fitted."""
+    return max(8, PROBE_TEXTS // sources)
 
 
 def _probe(probe: SupervisedProbe, start: VerdictMonitor, domains: Sequence[Domain]) -> ProbeMonitor:

@@ -10,13 +10,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from elicit.domains import Domain, UnlabelledDomain
+from elicit.methods.cost import Cost
 from elicit.monitors.monitor import Monitor
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import TrainingConfig
@@ -110,6 +111,7 @@ class Ingredients:
 
 
 LabelFree = Callable[[VerdictMonitor, UnlabelledDomain, int], Elicited]
+Found = TypeVar("Found", bound=LabelFree)
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Method:
         name: what users write.
         description: one line.
         labels: the labels that it uses itself; a label-free method started from a source-trained monitor inherits "source".
+        cost: its passes through the language model, by the sizes of a run.
         needs: what it needs of the language model; a server gives verdicts alone.
         label_free: the function, for label-free methods.
         reference: the function, for references.
@@ -128,6 +131,7 @@ class Method:
     name: str
     description: str
     labels: LabelsUsed
+    cost: Cost
     needs: Needs = "verdicts"
     label_free: LabelFree | None = None
     reference: Callable[[Ingredients], Monitor] | None = None
@@ -136,23 +140,23 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def label_free(name: str, description: str, needs: Needs = "verdicts") -> Callable[[LabelFree], LabelFree]:
+def label_free(name: str, description: str, cost: Cost, needs: Needs = "verdicts") -> Callable[[Found], Found]:
     """Register a function of (monitor, unlabelled target, seed) as a label-free method."""
 
-    def register(function: LabelFree) -> LabelFree:
-        METHODS[name] = Method(name, description, "none", needs, label_free=function)
+    def register(function: Found) -> Found:
+        METHODS[name] = Method(name, description, "none", cost, needs, label_free=function)
         return function
 
     return register
 
 
 def reference(
-    name: str, labels: LabelsUsed, description: str, needs: Needs = "verdicts"
+    name: str, labels: LabelsUsed, description: str, cost: Cost, needs: Needs = "verdicts"
 ) -> Callable[[Callable[[Ingredients], Monitor]], Callable[[Ingredients], Monitor]]:
     """Register a function of `Ingredients` as a reference that uses these labels."""
 
     def register(function: Callable[[Ingredients], Monitor]) -> Callable[[Ingredients], Monitor]:
-        METHODS[name] = Method(name, description, labels, needs, reference=function)
+        METHODS[name] = Method(name, description, labels, cost, needs, reference=function)
         return function
 
     return register

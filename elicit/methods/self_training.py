@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from elicit.domains import Row, UnlabelledDomain, make_domain
 from elicit.domains.artefacts import cache_dir
 from elicit.domains.domain import FEWEST_ROWS
+from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.methods.state_consistency import state_consistency
+from elicit.methods.states import PROBE_TEXTS
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import TrainingConfig, train_monitor
 
@@ -27,9 +29,22 @@ STILL = 0.02  # share of labels that may change in a round that is the last
 Teacher = Callable[[VerdictMonitor, UnlabelledDomain, int], Elicited]
 
 
+def _cost(sizes: Sizes) -> Iterator[Pass]:
+    """As if the teacher were sure of all labels, and the last round were needed."""
+    pool, model = sizes.train.at_most(PROBE_TEXTS), START
+    yield pool.states()
+    for number in range(1, ROUNDS + 1):
+        model = f"self-training, round {number}"
+        yield pool.trained(TrainingConfig(), model, at_most=True)
+        yield pool.states(model, at_most=True)
+    for texts in sizes.scored:
+        yield texts.verdicts(model)
+
+
 @label_free(
     "self-training",
     "fine-tuned on the labels of which state-consistency is sure, round by round until they stand still",
+    _cost,
     "training",
 )
 def self_training(

@@ -31,7 +31,7 @@ from elicit.errors import DomainError
 from elicit.language_models.language_model import local_model
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
-from elicit.methods.states import PROBE_TEXTS, upper_layers
+from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.probe import prompt_states
@@ -47,6 +47,7 @@ FEWEST = 8
 @label_free(
     "state-consistency",
     "labels that hidden states predict from each other, in closed form, with the monitor's verdicts as prior evidence",
+    cost_of_states,
     "hidden states",
 )
 def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:

@@ -1,4 +1,4 @@
-"""Monitors: verdict, few-shot, probe and keyword; each scores texts, and can be saved and loaded."""
+"""Monitors: verdict, thinking, few-shot, probe and keyword; each scores texts, and can be saved and loaded."""
 
 from elicit.monitors.calibration import Calibration, fit_calibration
 from elicit.monitors.few_shot import FewShotMonitor
@@ -7,6 +7,7 @@ from elicit.monitors.loading import load_monitor
 from elicit.monitors.monitor import Monitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.monitors.scores import Scores
+from elicit.monitors.thinking import ThinkingMonitor
 from elicit.monitors.verdict import VerdictMonitor
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Monitor",
     "ProbeMonitor",
     "Scores",
+    "ThinkingMonitor",
     "VerdictMonitor",
     "fit_calibration",
     "load_monitor",

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from elicit.domains import Question, UnlabelledDomain
+from elicit.domains import Domain, Question, UnlabelledDomain
 from elicit.monitors.monitor import Monitor, write_monitor
 from elicit.monitors.scores import Scores
 
@@ -42,6 +42,17 @@ class KeywordMonitor(Monitor):
         columns = zip(vectorizer.get_feature_names_out(), vectorizer.idf_, classifier.coef_[0], strict=True)
         vocabulary = {word: (float(idf), float(weight)) for word, idf, weight in columns}
         return cls(vocabulary, float(classifier.intercept_[0]), question)
+
+    @classmethod
+    def fit_domains(cls, domains: Sequence[Domain]) -> KeywordMonitor:
+        """Fit on the labelled texts of some domains; its question is that of the first."""
+        rows = [
+            (text, label)
+            for domain in domains
+            for text, label in zip(domain.texts, domain.labels, strict=True)
+            if label is not None and text.strip()
+        ]
+        return cls.fit([text for text, _ in rows], [label for _, label in rows], domains[0].question)
 
     def _score(self, texts: UnlabelledDomain) -> Scores:
         reasons = tuple(None if text.strip() else "the text is empty" for text in texts.texts)

@@ -21,6 +21,7 @@ from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.keyword import KeywordMonitor
 from elicit.monitors.monitor import SCHEMA, Monitor
 from elicit.monitors.probe import ProbeMonitor
+from elicit.monitors.thinking import ThinkingMonitor
 from elicit.monitors.verdict import VerdictMonitor
 
 
@@ -67,6 +68,8 @@ def _load(folder: Path, held: dict[str, Any], model: str | None, dtype: str, dev
         language_model = language_model.with_adapter(folder / "adapter")
     if kind == VerdictMonitor.kind:
         return VerdictMonitor(language_model, question)
+    if kind == ThinkingMonitor.kind:
+        return ThinkingMonitor.from_json(held, language_model, question)
     if kind == FewShotMonitor.kind and question:
         return FewShotMonitor(language_model, question, [(text, flagged) for text, flagged in held["shots"]])
     if kind == ContextMonitor.kind and question:

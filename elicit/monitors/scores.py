@@ -58,7 +58,7 @@ class Scores:
 
 def scores_from(ids: Sequence[str], values: Sequence[float], reasons: Sequence[str | None] | None = None) -> Scores:
     """Scores from plain sequences; a value that is not finite without a reason becomes "the score is not a number"."""
-    array = np.asarray(values, dtype=np.float64)
+    array = np.array(values, dtype=np.float64)
     given: list[str | None] = list(reasons) if reasons is not None else [None] * len(array)
     for row, value in enumerate(array):
         if given[row] is not None:

@@ -1,75 +1,43 @@
 """Figures as SVG: AUROC with intervals, gap recovered, and ROC curves.
 
 Colour says which labels a method used and so does the marker's shape, so that no figure needs colour to be read; hollow markers
-are references. Drawn on `Figure` objects without pyplot, so that importing or drawing changes no state of the caller's, and
-the same results give the same bytes.
+are references.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from elicit.files import write_text
+from elicit.reports.drawing import (
+    DASHES,
+    FAINT,
+    HUES,
+    INK,
+    MUTED,
+    PAPER,
+    WIDTH,
+    Drawing,
+    file_name,
+    svg,
+    write_drawings,
+)
 from elicit.reports.rows import Measure, ReportRow, ReportTarget, Results, read_targets
 from elicit.reports.summary import figure as words
 from elicit.reports.summary import interval
 
-# Okabe and Ito's palette, which people with the common colour-vision deficiencies can tell apart.
 LABELS: Mapping[str, tuple[str, str, str]] = {
     "none": ("#0072B2", "o", "no labels"),
     "source": ("#D55E00", "s", "source labels"),
     "target": ("#009E73", "D", "target labels"),
     "unknown": ("#666666", "X", "not recorded"),
 }
-HUES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7A6A00")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-INK, MUTED, FAINT = "#1d2433", "#5b6475", "#d9dde5"
-WIDTH, ROW, PANELS = 7.6, 0.29, 3
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "elicit",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"],
-    "font.size": 9.5,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-}
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure of a report.
-
-    Attributes:
-        name: of its file, without the ending.
-        kind: "auroc", "gap" or "roc".
-        target: the target that it is about, or None for all of them.
-        alt: what it shows, for people who do not see it.
-        svg: the figure itself, an `<svg>` element.
-    """
-
-    name: str
-    kind: str
-    target: str | None
-    alt: str
-    svg: str
+ROW, PANELS = 0.29, 3
 
 
 def draw_figures(results: Results) -> list[Drawing]:
@@ -78,28 +46,23 @@ def draw_figures(results: Results) -> list[Drawing]:
     drawings = []
     for at, target in enumerate(targets, start=1):
         if any(row.measure("auroc").value is not None for row in target.rows):
-            name = f"auroc-{at:02d}-{_file_name(target.name)}"
-            drawings.append(Drawing(name, "auroc", target.name, _auroc_alt(target), auroc_figure(target)))
+            name = f"auroc-{at:02d}-{file_name(target.name)}"
+            drawings.append(Drawing(name, "auroc", _auroc_alt(target), auroc_figure(target), target.name))
     recovered = [target for target in targets if _recovered(target)]
     if recovered:
         alt = " ".join(_gap_alt(target) for target in recovered)
-        drawings.append(Drawing("gap-recovered", "gap", None, alt, gap_figure(recovered)))
+        drawings.append(Drawing("gap-recovered", "gap", alt, gap_figure(recovered)))
     curved = [target for target in targets if any(row.curve for row in target.rows)]
     if curved:
         names = ", ".join(target.name for target in curved)
         alt = f"ROC curves, one panel per target: {names}. The AUROC of each curve is in the tables."
-        drawings.append(Drawing("roc", "roc", None, alt, roc_figure(curved)))
+        drawings.append(Drawing("roc", "roc", alt, roc_figure(curved)))
     return drawings
 
 
 def write_figures(results: Results, folder: Path) -> list[Path]:
     """Write every figure as an SVG file into `folder`, which is made if it is missing; each file whole or not at all."""
-    paths = []
-    for drawing in draw_figures(results):
-        path = folder / f"{drawing.name}.svg"
-        write_text(path, drawing.svg)
-        paths.append(path)
-    return paths
+    return write_drawings(draw_figures(results), folder)
 
 
 def auroc_figure(target: ReportTarget) -> str:
@@ -121,7 +84,7 @@ def auroc_figure(target: ReportTarget) -> str:
         _legend(figure, [row for row in rows if row.measure("auroc").value is not None])
         return figure
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def gap_figure(targets: Sequence[ReportTarget]) -> str:
@@ -144,7 +107,7 @@ def gap_figure(targets: Sequence[ReportTarget]) -> str:
         _legend(figure, [row for rows in held for row in rows if row.measure("gap_recovered").value is not None])
         return figure
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def roc_figure(targets: Sequence[ReportTarget]) -> str:
@@ -181,7 +144,7 @@ def roc_figure(targets: Sequence[ReportTarget]) -> str:
             text.set_parse_math(False)
         return figure
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def _forest(counts: Sequence[int]) -> tuple[Any, list[Any]]:
@@ -230,7 +193,7 @@ def _rows(axes: Any, rows: Sequence[ReportRow], name: str, say: Callable[[Measur
             place,
             marker=outside or marker,
             markersize=7 if marker != "D" else 6.2,
-            markerfacecolor=colour if row.label_free else "white",
+            markerfacecolor=colour if row.label_free else PAPER,
             markeredgecolor=colour,
             markeredgewidth=1.6,
             clip_on=False,
@@ -263,7 +226,7 @@ def _legend(figure: Any, rows: Sequence[ReportRow]) -> None:
     if any(row.label_free for row in rows):
         handles.append(_handle("o", MUTED, MUTED, "filled: label-free"))
     if not all(row.label_free for row in rows):
-        handles.append(_handle("o", MUTED, "white", "hollow: reference"))
+        handles.append(_handle("o", MUTED, PAPER, "hollow: reference"))
     place = (0.01, 1 - 0.06 / figure.get_figheight())
     figure.legend(
         handles=handles,
@@ -287,7 +250,7 @@ def _handle(marker: str, edge: str, face: str, label: str) -> Any:
 def _line_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     styles: dict[str, dict[str, Any]] = {
         "untrained": {"color": "#8a8f99", "linewidth": 1.8, "linestyle": "-"},
-        "transfer": {"color": "#111111", "linewidth": 2.2, "linestyle": "-"},
+        "transfer": {"color": INK, "linewidth": 2.2, "linestyle": "-"},
     }
     others = [method for method in methods if method not in styles]
     for at, method in enumerate(others):
@@ -326,17 +289,3 @@ def _gap_alt(target: ReportTarget) -> str:
 
 def _fit(name: str, length: int = 20) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
-
-
-def _file_name(name: str) -> str:
-    kept = "".join(character if character.isascii() and character.isalnum() else "-" for character in name)
-    return kept.strip("-")[:60] or "target"
-
-
-def _svg(draw: Callable[[], Any]) -> str:
-    # The default style first: a user's matplotlibrc must not change a report.
-    with matplotlib.style.context(["default", STYLE]):
-        held = io.StringIO()
-        draw().savefig(held, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = held.getvalue()
-    return text[text.index("<svg") :]

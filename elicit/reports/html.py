@@ -1,35 +1,17 @@
-"""One HTML page of a run: self-contained, so that it can be mailed, archived and opened years later.
-
-Names, questions, reasons and warnings come from data and are escaped. The page's policy forbids everything from outside and
-runs only the one script whose hash it names, so that nothing which slips in as markup can act.
-"""
+"""The HTML page of a run."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from elicit.files import write_text
+from elicit.reports.cells import DASH, Cell, measure_cell, share
 from elicit.reports.figures import draw_figures
-from elicit.reports.rows import (
-    Measure,
-    ReportRow,
-    ReportTarget,
-    Results,
-    mappings,
-    question_text,
-    read_targets,
-    texts,
-)
+from elicit.reports.page import render
+from elicit.reports.rows import ReportRow, ReportTarget, Results, mappings, question_text, read_targets, texts
 from elicit.reports.summary import overview, target_words
 
 LABELS = {"none": "no labels", "source": "source labels", "target": "target labels"}
@@ -43,26 +25,6 @@ DETAILS = (
     ("brier", "Brier"),
 )
 COSTS = ("FPR reached for 1 % / 5 %", "Threshold", "Verdict mass", "Texts measured", "Seconds", "Tokens")
-DASH = "–"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Attributes:
-        text: the figure, or a word.
-        small: what stands beside it in small type: the interval, or the reason why there is no figure.
-        sort: what the column sorts by; empty sorts last in either direction.
-        kind: "number", "undefined" or "text".
-        title: explanation on hover, for details that the page also says elsewhere.
-    """
-
-    text: str
-    small: str = ""
-    sort: str = ""
-    kind: str = "number"
-    title: str = ""
 
 
 def write_report(results: Results, path: Path) -> Path:
@@ -81,27 +43,14 @@ def write_report(results: Results, path: Path) -> Path:
 
 def render_report(results: Results) -> str:
     """The page as text."""
-    script, style = _packaged("report.js"), _packaged("report.css")
-    environment = Environment(
-        loader=PackageLoader("elicit.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     targets, across = read_targets(results), overview(results)
-    drawings = draw_figures(results)
-    svgs = {drawing.name: Markup(_inline(drawing.svg, drawing.name)) for drawing in drawings}
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         title=str(results.get("model") or "unnamed model"),
-        policy=_policy(script, style),
-        script=Markup(script),
-        style=Markup(style),
         facts=_facts(results, targets),
         overview=across,
         targets=[_target(target, at) for at, target in enumerate(targets, start=1)],
-        drawings=drawings,
-        svgs=svgs,
+        drawings=draw_figures(results),
         accounting=_accounting(targets),
         sources=[_domain(held) for held in mappings(results.get("sources"))],
         held_out=[_domain(target.held) | {"name": target.name, "labelled": target.labelled} for target in targets],
@@ -135,7 +84,7 @@ def _row(row: ReportRow, notes: dict[str, int]) -> dict[str, Any]:
         if measure.value is None and not row.absent:
             notes.setdefault(measure.undefined, len(notes) + 1)
             return Cell("undefined", f"note {notes[measure.undefined]}", kind="undefined")
-        return _cell(measure, percent, signed)
+        return measure_cell(measure, percent, signed)
 
     versus = Cell(DASH, kind="text") if row.method == "transfer" else cell("versus_transfer", signed=True)
     return {
@@ -167,24 +116,11 @@ def _row(row: ReportRow, notes: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _cell(measure: Measure, percent: bool, signed: bool) -> Cell:
-    if measure.value is None:
-        return Cell(DASH, kind="undefined")
-    form = "{:.0%}" if percent else "{:+.3f}" if signed else "{:.3f}"
-    small = ""
-    if measure.low is not None and measure.high is not None:
-        small = f"[{form.format(measure.low)}, {form.format(measure.high)}]".replace("-", "−")
-    said = form.format(measure.value).replace("-", "−")
-    return Cell(said, small, repr(measure.value), title=measure.warning)
-
-
 def _coverage(row: ReportRow) -> Cell:
     if row.coverage is None:
         return Cell(DASH, kind="text")
-    # Rounded down, so that 99.96 % never reads as complete.
-    said = "100%" if row.coverage >= 1 else f"{int(row.coverage * 1000 + 1e-9) / 10:.1f}%"
     reasons = ", ".join(f"{count} × {reason}" for reason, count in row.unscored.items())
-    return Cell(said, reasons, repr(row.coverage))
+    return replace(share(row.coverage), small=reasons)
 
 
 def _plain(held: Any, form: str, small: str = "") -> Cell:
@@ -293,35 +229,3 @@ def _environment(results: Results) -> list[tuple[str, str]]:
             value = results[name]
             lines.append((name, f"{value:,.1f}" if isinstance(value, float) else str(value)))
     return lines
-
-
-def _inline(svg: str, prefix: str) -> str:
-    """An SVG that shares a page with others: its ids get a prefix of their own, and its style sheet goes to the page's."""
-    svg = re.sub(r"<style\b.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
-    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
-    # The figure's own element carries the description; the drawing's parts would only be noise.
-    return svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
-
-
-def _policy(script: str, style: str) -> str:
-    # Style attributes stay allowed because matplotlib writes them; with nothing loadable they cannot send anything anywhere.
-    return "; ".join(
-        (
-            "default-src 'none'",
-            f"script-src '{_hash(script)}'",
-            f"style-src-elem '{_hash(style)}'",
-            "style-src-attr 'unsafe-inline'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def _packaged(name: str) -> str:
-    return files("elicit.reports").joinpath(name).read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from elicit.language_models.batches import pad_right
 from elicit.language_models.local import LONGEST_SHOT, LocalModel
 from elicit.language_models.prompts import ConversationPrompt, EncodedText, VerdictPrompt
 from elicit.training.instructions import Instruction
-from elicit.training.questions import deal
+from elicit.training.questions import second_questions
 
 SHOTS = 8  # texts of one few-shot sequence
 LONGEST_RESPONSE = 256  # tokens of a response that are learnt from
@@ -78,7 +78,7 @@ def verdict_examples(
     domain: Domain,
     heads: Heads,
     text_tokens: int,
-    wordings: bool = False,
+    wordings: float = 0.0,
     shots: float = 0.0,
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -90,7 +90,7 @@ def verdict_examples(
         domain: what `mixture` chose; every row has a label.
         heads: receives the beginnings of the prompts.
         text_tokens: longer texts lose their middle.
-        wordings: ask in other wordings, half of them inverted together with the verdict.
+        wordings: share of the texts that are asked about once more, in another wording, inverted, or about something else in it.
         shots: share of the texts that stand in few-shot sequences too, where each is asked after the labelled ones before it.
         weights: by text id, how much a text counts in the loss; 1 for those not named. Besides, both classes count equally.
         seed: of wordings, and of the texts that meet in a sequence.
@@ -109,29 +109,33 @@ def verdict_examples(
     }
     counts = [balance[labels[row]] * float((weights or {}).get(domain.ids[row], 1.0)) for row in range(len(domain))]
 
-    def example(pack: Sequence[int], texts: Sequence[EncodedText], question: Question, turned: bool) -> Example:
+    def example(
+        pack: Sequence[int], texts: Sequence[EncodedText], question: Question, right: Sequence[bool]
+    ) -> Example:
         asked = model.prompt(question)
-        suffix, reads = asked.sequence([(texts[row], labels[row] ^ turned) for row in pack])
+        suffix, reads = asked.sequence([(texts[row], right[row]) for row in pack])
         found = Example(
             number=-1,
             head=heads.number(asked.head),
             suffix=suffix,
             reads=reads,
-            targets=[asked.verdict.flagged if labels[row] ^ turned else asked.verdict.cleared for row in pack],
+            targets=[asked.verdict.flagged if right[row] else asked.verdict.cleared for row in pack],
             weights=[counts[row] for row in pack],
             where=f"{domain.name}, row {domain.ids[pack[0]]!r}",
         )
         prove(found, len(pack), asked)
         return found
 
-    dealt = deal(domain, len(rows), seed) if wordings else [(domain.question, False)] * len(rows)
-    out = [example([row], encoded, *asked) for row, asked in zip(rows, dealt, strict=True)]
+    out = [example([row], encoded, domain.question, labels) for row in rows]
+    second = second_questions(domain, seed)
+    again = np.random.default_rng([seed, 2]).permutation(rows)[: round(wordings * len(rows))].tolist()
+    out += [example([row], encoded, second[row][0], [answer for _, answer in second]) for row in again]
     short = prompt.encode(domain.texts, LONGEST_SHOT)
     first = {domain.ids[row]: row for row in reversed(rows)}
     once = [row for row in rows if first[domain.ids[row]] == row]  # a text never stands behind its own verdict
     mixed = np.random.default_rng(seed).permutation(once)[: round(shots * len(once))].tolist()
     packs = _sequences(mixed, short, prompt, model.context_length - len(prompt.head))
-    return out + [example(pack, short, domain.question, False) for pack in packs]
+    return out + [example(pack, short, domain.question, labels) for pack in packs]
 
 
 def instruction_examples(

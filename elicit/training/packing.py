@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from elicit.language_models.batches import shares_by_length
+
 Batch = Mapping[str, torch.Tensor]
 
 
@@ -60,7 +62,7 @@ def packed_logits(model: Any, batch: Batch, heads: Sequence[Sequence[int]]) -> t
 
     No token is computed twice, and a beginning's gradient is that of all sequences which follow it.
     """
-    pack = pack_of(batch, heads, model.dtype)
+    pack = pack_of(batch, heads, inner(model).dtype)
     output = model(
         input_ids=pack.ids[None],
         attention_mask=pack.mask,
@@ -88,6 +90,19 @@ def padded_logits(model: Any, batch: Batch, heads: Sequence[Sequence[int]]) -> t
     columns, column = torch.unique((width - lengths[:, None] + reads)[there], return_inverse=True)
     output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
     return torch.as_tensor(output.logits[torch.nonzero(there)[:, 0], column])
+
+
+def inner(model: Any) -> Any:
+    """The model itself, where several processes train it through a wrapper."""
+    return getattr(model, "module", model)
+
+
+def share_of(batch: Batch, number: int, count: int) -> dict[str, torch.Tensor]:
+    """The rows of a batch that one of several processes takes; where there are too few rows, one that counts nothing."""
+    shares = shares_by_length(batch["lengths"].tolist(), count)
+    if number < len(shares):
+        return {name: values[shares[number]] for name, values in batch.items()}
+    return {name: values[:1] * (0 if name == "weights" else 1) for name, values in batch.items()}
 
 
 def packs(batch: Batch, heads: Sequence[Sequence[int]], room: int) -> Iterator[dict[str, torch.Tensor]]:

@@ -2,13 +2,14 @@
 
 The last wording of either list is kept for measuring (`held_out`), and training asks in the others.
 
-A model that is trained on one wording learns to ignore the question, and goes on answering it when another is asked. Trained on
-several wordings, of which half want the opposite verdict, it has to read.
+A model that is trained on one question learns to ignore it, and goes on answering it when another is asked. Asked about a
+text a second time, in another wording, an inverted one, or about something else that a look at the text answers, it has to read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,16 @@ REWORDED = ("{question} Judge by the text alone.", "Consider the text below. {qu
 INVERTED = (
     'Would it be wrong to answer "{flagged}" to this question about the text: {question}',
     'Is "{cleared}" the right answer to this question about the text: {question}',
+)
+
+# Nothing that the prompt-change suite asks: what it measures is whether a model follows questions that it was never trained on.
+ASIDES: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("Is there a comma anywhere in it?", lambda text: "," in text),
+    ('Does the word "the" occur here?', lambda text: "the" in re.findall(r"\w+", text.casefold())),
+    ('Did the writer use the word "is"?', lambda text: "is" in re.findall(r"\w+", text.casefold())),
+    ("Is the last character a full stop?", lambda text: text.strip().endswith(".")),
+    ("Does it begin with a vowel?", lambda text: text.strip()[:1].casefold() in set("aeiou")),
+    ("Is any word written in capitals alone?", lambda text: re.search(r"\b[A-Z]{2,}\b", text) is not None),
 )
 
 
@@ -32,18 +43,31 @@ def inverted(domain: Domain, held_out: bool = False) -> list[Question]:
     return _part(domain, domain.inverted or INVERTED, held_out)
 
 
-def deal(domain: Domain, count: int, seed: int) -> list[tuple[Question, bool]]:
-    """For each of `count` texts a wording at random, and whether it is an inverted one, which half of them are.
+def second_questions(domain: Domain, seed: int) -> list[tuple[Question, bool]]:
+    """For each text of a domain another question, and whether the flagged verdict is right there.
 
-    Half of the upright ones have the domain's own wording, since that is what will be asked.
+    Half of the questions are inverted ones, a quarter has nothing to do with the domain's own, the rest are reworded.
     """
     rng = np.random.default_rng([seed, 1])
     upright, turned = reworded(domain), inverted(domain)
-    own = [domain.question] * len(upright)
-    return [
-        (_one([*own, *upright], rng), False) if place % 2 else (_one(turned, rng), True)
-        for place in rng.permutation(count).tolist()
-    ]
+    asked = []
+    for row, place in enumerate(rng.permutation(len(domain)).tolist()):
+        flagged = domain.labels[row] == 1
+        kind = place % 4
+        if kind < 2:
+            asked.append((_one(turned, rng), not flagged))
+        elif kind == 2:
+            asked.append((_one(upright, rng), flagged))
+        else:
+            asked.append(_aside(domain, domain.texts[row], bool(rng.integers(2)), rng))
+    return asked
+
+
+def _aside(domain: Domain, text: str, wanted: bool, rng: np.random.Generator) -> tuple[Question, bool]:
+    """A question that a look at the text answers, with the wanted answer if one has it: no question always has one answer."""
+    answers = [(replace(domain.question, text=question), answer(text)) for question, answer in ASIDES]
+    found = [aside for aside in answers if aside[1] == wanted] or answers
+    return found[int(rng.integers(len(found)))]
 
 
 def _one(questions: Sequence[Question], rng: np.random.Generator) -> Question:

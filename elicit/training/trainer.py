@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerCallback, TrainerControl
 
 from elicit.language_models.engine import FAILURES, sliding_window
 from elicit.language_models.prompts import Verdict
 from elicit.training.examples import Example, Heads, collate
-from elicit.training.packing import Batch, packed_logits, packs, padded_logits
+from elicit.training.packing import Batch, packed_logits, packs, padded_logits, share_of
 from elicit.training.trunk import Trunk
 
 # Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
@@ -52,10 +54,24 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         self.model_accepts_loss_kwargs = True
         self._ways: dict[str, bool] = {}  # by name: whether a quick way was found to give the plain way's logits
 
+    def get_train_dataloader(self) -> Any:
+        """The batches of one process, in every process: `get_batch_samples` takes this one's share of each."""
+        loader = super().get_train_dataloader()
+        if self.accelerator.num_processes > 1:
+            # Otherwise whole batches would be dealt out, and examples repeated until all processes have as many.
+            loader.batch_sampler.num_processes, loader.batch_sampler.process_index = 1, 0
+            loader.batch_sampler.even_batches = False
+        return loader
+
+    def get_batch_samples(self, *arguments: Any) -> tuple[list[Batch], torch.Tensor]:
+        """The batches of an optimiser step, of each the share of this process, and the sum of all their weights."""
+        batches, weights = super().get_batch_samples(*arguments)
+        accelerator = self.accelerator
+        return [share_of(batch, accelerator.process_index, accelerator.num_processes) for batch in batches], weights
+
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
-        """Sum of the weights in one optimiser step, on all devices."""
-        total = torch.stack([batch["weights"].sum() for batch in batch_samples]).sum().to(device)
-        return torch.as_tensor(self.accelerator.gather(total).sum())
+        """Sum of the weights in one optimiser step."""
+        return torch.stack([batch["weights"].sum() for batch in batch_samples]).sum().to(device)
 
     def compute_loss(
         self,
@@ -89,21 +105,22 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
 
     def _way(self, model: Any, batch: Batch) -> Logits:
         """The quickest way to the logits that this model understands."""
-        if model is not self.model:
-            return padded_logits  # wrapped for several devices: one forward pass of the wrapper in each process
-        window = sliding_window(model)
+        if model is not self.model and not isinstance(model, DistributedDataParallel):
+            return padded_logits  # a wrapper that may want the same forward passes in each process
+        window = sliding_window(self.model)
         longest = int(batch["lengths"].max()) + max(map(len, self.heads))
         if window is not None and longest > window:
             return padded_logits  # a mask of our own would undo the window
         trunk = self.trunk if int(batch["numbers"].min()) >= 0 else None
-        if trunk is not None and self._agrees("cached lower layers", model, batch, lambda _m, b, h: trunk.logits(b, h)):
-            return lambda _model, part, heads: trunk.logits(part, heads)
-        return packed_logits if self._agrees("packed sequences", model, batch, packed_logits) else padded_logits
+        if trunk is not None and self._agrees("cached lower layers", batch, trunk.logits):
+            return trunk.logits
+        return packed_logits if self._agrees("packed sequences", batch, packed_logits) else padded_logits
 
-    def _agrees(self, name: str, model: Any, batch: Batch, way: Logits) -> bool:
+    def _agrees(self, name: str, batch: Batch, way: Logits) -> bool:
         """Whether a way gives the logits of padded rows; an architecture with state, say, carries it from row to row."""
         if name in self._ways:
             return self._ways[name]
+        model = self.model
         few = {key: values[:2] for key, values in batch.items()}
         training = model.training
         model.eval()  # dropout would make them differ
@@ -133,8 +150,9 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         """Mean loss, and AUROC of the verdicts' log-odds, on the validation examples."""
         self.model.eval()
         labels, losses, odds = list[bool](), list[float](), list[float]()
-        for start in range(0, len(self.validation), VALIDATED):
-            batch = self._prepare_inputs(collate(self.validation[start : start + VALIDATED]))
+        share = self.validation[self.accelerator.process_index :: self.accelerator.num_processes]
+        for start in range(0, len(share), VALIDATED):
+            batch = self._prepare_inputs(collate(share[start : start + VALIDATED]))
             for logits, part in self._logits(self.model, batch):
                 values, targets = logits.float(), part["targets"][:, 0]
                 losses += functional.cross_entropy(values, targets, reduction="none").tolist()
@@ -143,6 +161,7 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
                 words = zip(targets.tolist(), part["heads"].tolist(), strict=True)
                 labels += [token == self.verdicts[head].flagged for token, head in words]
         self.model.train()
+        labels, losses, odds = gather_object(labels), gather_object(losses), gather_object(odds)
         known = len(set(labels)) == 2 and bool(np.isfinite(odds).all())
         metrics = {
             f"{metric_key_prefix}_loss": float(np.mean(losses)),

@@ -32,8 +32,8 @@ class Trunk:
         for layer in list(decoder_layers(self._decoder)[1])[: self._first]:
             layer.requires_grad_(False)
 
-    def logits(self, batch: Batch, heads: Sequence[Sequence[int]]) -> torch.Tensor:
-        """As `packed_logits`; the lower layers run only for sequences that were not seen before.
+    def logits(self, model: Any, batch: Batch, heads: Sequence[Sequence[int]]) -> torch.Tensor:
+        """As `packed_logits`, through the model or a wrapper of it; the lower layers run only for sequences not seen before.
 
         The batch has the number of each example among all as `numbers`.
         """
@@ -46,7 +46,7 @@ class Trunk:
                 self._kept.setdefault(key, states.clone())
         states = torch.cat([self._kept[key] for key in keys]).to(pack.ids.device)
         with self._layers(range(self._first, 10**6)):
-            output = self._model(
+            output = model(
                 inputs_embeds=states[None],
                 attention_mask=pack.mask,
                 position_ids=pack.positions[None],

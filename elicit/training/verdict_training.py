@@ -11,11 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +32,7 @@ from elicit.language_models.local import LocalModel
 from elicit.language_models.prompts import Verdict
 from elicit.language_models.weights import sort_adapter_config
 from elicit.monitors.verdict import VerdictMonitor
+from elicit.processes import check_joined, together
 from elicit.progress import progress
 from elicit.training.examples import Example, Heads, Loss, collate, instruction_examples, mixture, verdict_examples
 from elicit.training.instructions import OWN, load_instructions
@@ -51,7 +51,7 @@ class TrainingConfig:
     Attributes:
         texts: at most this many texts of each domain, half of them flagged as far as there are enough.
         epochs: passes over the examples.
-        batch_size: examples per optimiser step and device.
+        batch_size: examples per batch, of which several processes take a share each.
         learning_rate: peak rate; it warms up over 6 % of the steps and falls to 0 along a cosine.
         rank: rank of the LoRA matrices on all linear layers; their scale alpha is twice the rank.
         text_tokens: longer texts lose their middle in training.
@@ -61,13 +61,13 @@ class TrainingConfig:
         instruction_share: share of the examples that are instructions, where the schedule has any.
         loss: "example" lets an instruction count as much as one verdict; "token" lets each token of its response do so.
         temperature: of the mixture of domains; see `mixture`.
-        wordings: ask in other wordings, half of them inverted together with the verdict.
+        wordings: share of the texts that are asked about once more, in another wording, inverted, or about something else.
         first_layer: layers below this one stay as they are, and what they make of an example is computed once. (What a resumed
             training makes of it again is equal to rounding.)
         full: train all weights (of the layers that learn) instead of a LoRA adapter; that takes a lower rate, 2e-5 say.
         accumulation: batches per optimiser step.
         gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
-        length_grouping: batches of examples of like length, which saves padding where several devices work together.
+        length_grouping: batches of examples of like length, which saves padding where a model takes no packs.
         patience: stop after so many validations without a better AUROC, and keep the best; 0 trains to the end.
     """
 
@@ -83,7 +83,7 @@ class TrainingConfig:
     instruction_share: float = 0.25
     loss: Loss = "example"
     temperature: float = 1.0
-    wordings: bool = False
+    wordings: float = 0.0
     first_layer: int = 0
     full: bool = False
     accumulation: int = 1
@@ -154,7 +154,23 @@ def train(
         ModelError: the model cannot be trained, or the loss diverged before there was anything to keep.
         RunError: a checkpoint could not be written.
     """
-    config = config or TrainingConfig()
+    check_joined()
+    asked = (base, domains, folder, config or TrainingConfig(), seed, validation, report_to, dict(weights or {}))
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # of several programs that want the same, one trains, and the others find it done
+        return together(_train, *asked)
+
+
+def _train(
+    base: VerdictMonitor,
+    domains: Sequence[Domain],
+    folder: Path,
+    config: TrainingConfig,
+    seed: int,
+    validation: Sequence[Domain],
+    report_to: str,
+    weights: Mapping[str, float],
+) -> Training:
     if config.patience and not validation:
         raise DomainError("stopping early needs validation texts of the sources; give some, or set patience to 0")
     chosen = mixture(domains, config.texts, config.temperature)
@@ -264,25 +280,22 @@ class _Stage:
     def run(self) -> list[dict[str, float]]:
         """Train, unless that was done already; loss and validation figures by step."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Several processes of one launch train together; of several launches one trains, and the others find it done.
-        alone = "WORLD_SIZE" not in os.environ
-        with FileLock(self.folder / ".lock") if alone else nullcontext():
-            if is_trained(self.folder):
-                held = json.loads((self.folder / HISTORY).read_text(encoding="utf-8"))
-                if held["asked"] != self._asked():
-                    raise RunError(f"{self.folder} holds another training; choose another folder")
-                self.notes = list(held["notes"])
-                return list(held["history"])
-            try:
-                return self._train()
-            except (OSError, SafetensorError, RuntimeError) as error:
-                # torch.save says that a disk is full in a RuntimeError of its own.
-                if isinstance(error, RuntimeError) and not any(word in str(error) for word in WRITER):
-                    raise
-                raise RunError(
-                    f"cannot write to {self.folder}: {error}; make room, or choose another folder, and run the same command "
-                    "again: it continues from the last whole checkpoint"
-                ) from error
+        if is_trained(self.folder):
+            held = json.loads((self.folder / HISTORY).read_text(encoding="utf-8"))
+            if held["asked"] != self._asked():
+                raise RunError(f"{self.folder} holds another training; choose another folder")
+            self.notes = list(held["notes"])
+            return list(held["history"])
+        try:
+            return self._train()
+        except (OSError, SafetensorError, RuntimeError) as error:
+            # torch.save says that a disk is full in a RuntimeError of its own.
+            if isinstance(error, RuntimeError) and not any(word in str(error) for word in WRITER):
+                raise
+            raise RunError(
+                f"cannot write to {self.folder}: {error}; make room, or choose another folder, and run the same command "
+                "again: it continues from the last whole checkpoint"
+            ) from error
 
     def _asked(self) -> str:
         """Hash of all that decides what comes out."""
@@ -302,12 +315,12 @@ class _Stage:
         config, checkpoints, asked = self.config, self.folder / "checkpoints", self._asked()
         # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
         half = self.dtype == torch.bfloat16
-        together = config.batch_size * config.accumulation * int(os.environ.get("WORLD_SIZE", "1"))
-        steps = max(1, round(len(self.examples) * config.epochs / together))
+        steps = max(1, round(len(self.examples) * config.epochs / (config.batch_size * config.accumulation)))
         with (
             _learning(self.model, config, self.seed) as learner,
             disable_input_dtype_casting(learner, active=half and not config.full),
             _attention_with_a_quick_gradient(self.model.transformers_model),
+            _same_configuration(self.model.transformers_model.config),
             progress(steps, f"training {self.name}", "step") as step,
             warnings.catch_warnings(),
         ):
@@ -465,6 +478,16 @@ def _attention_with_a_quick_gradient(model: Any) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+@contextmanager
+def _same_configuration(config: Any) -> Iterator[None]:
+    """`Trainer` turns `use_cache` off and leaves it so, and with another configuration this would be another model."""
+    before = config.use_cache
+    try:
+        yield
+    finally:
+        config.use_cache = before
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from elicit.evaluation import METRICS, Resampled, agreement, difference, evaluate_target, gap_recovered
+from elicit.evaluation import (
+    METRICS,
+    Resampled,
+    agreement,
+    difference,
+    evaluate_target,
+    gap_recovered,
+    paired_aurocs,
+)
 from elicit.evaluation.agreement import CURVE_POINTS, roc_points
 from elicit.evaluation.bootstrap import bootstrap_weights
 from elicit.monitors import Calibration
@@ -284,3 +292,21 @@ def test_all_figures_of_three_hundred_texts_take_less_than_a_second() -> None:
     start = time.perf_counter()
     agreement(scores(values), labels, None, AT_ZERO)
     assert time.perf_counter() - start < 1
+
+
+def test_paired_aurocs_are_those_of_the_texts_that_all_scored() -> None:
+    values, labels = noisy(60, 1.0)
+    one, other = values.copy(), -values
+    one[3] = other[7] = np.nan
+    labels[11] = None
+    found, n = paired_aurocs({"one": scores(one), "other": scores(other)}, labels, None)
+    kept = [row for row in range(60) if row not in (3, 7, 11)]
+    assert n == len(kept)
+    truth = [labels[row] for row in kept]
+    assert found["one"].value == pytest.approx(sk.roc_auc_score(truth, values[kept]))
+    # The other ranks the same texts the other way round, in every resample as well.
+    np.testing.assert_allclose(found["one"].replicates + found["other"].replicates, 1.0)
+    with pytest.raises(ValueError, match="different texts"):
+        paired_aurocs({"one": scores(one), "other": scores(values[:59])}, labels, None)
+    with pytest.raises(ValueError, match="one class only"):
+        paired_aurocs({"one": scores(values)}, [1] * 60, None)

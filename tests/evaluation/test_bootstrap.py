@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elicit.evaluation import metrics
-from elicit.evaluation.bootstrap import BLOCK, Resampled, blocks, bootstrap_weights, group_numbers, rounded
+from elicit.evaluation.bootstrap import (
+    BLOCK,
+    Resampled,
+    blocks,
+    bootstrap_weights,
+    group_numbers,
+    mean_over_seeds,
+    rounded,
+)
 
 LABELS_AND_GROUPS = st.lists(
     st.tuples(st.integers(0, 1), st.one_of(st.none(), st.sampled_from("abcdef"))), min_size=1, max_size=40
@@ -127,3 +135,25 @@ def test_groups_widen_the_interval_of_dependent_texts() -> None:
     assert grouped[1] - grouped[0] == pytest.approx(once[1] - once[0], rel=0.15)
     # Five times the texts make an interval narrower by √5 = 2.2.
     assert (grouped[1] - grouped[0]) / (ignored[1] - ignored[0]) == pytest.approx(5**0.5, rel=0.2)
+
+
+def test_a_mean_over_seeds_draws_texts_and_seeds() -> None:
+    exact = np.zeros(2000)
+    one, other = Resampled(0.6, exact + 0.6), Resampled(0.8, exact + 0.8)
+    # Two seeds drawn with replacement: .6 twice, .8 twice, or one of each, in 1/4, 1/4 and 1/2 of the draws.
+    mean = mean_over_seeds([one, other])
+    assert mean.value == pytest.approx(0.7)
+    shares = [np.isclose(mean.replicates, value).mean() for value in (0.6, 0.7, 0.8)]
+    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.04)
+    # Where the seeds agree, what is left is the texts' own spread; of one seed it is all there is.
+    texts = Resampled(0.5, np.random.default_rng(0).normal(0.5, 0.1, 2000))
+    np.testing.assert_allclose(mean_over_seeds([texts, texts, texts]).replicates, texts.replicates)
+    np.testing.assert_array_equal(mean_over_seeds([texts]).replicates, texts.replicates)
+
+
+def test_means_over_seeds_are_paired() -> None:
+    rng = np.random.default_rng(0)
+    seeds = [Resampled(0.7 + effect, rng.normal(0.7 + effect, 0.05, 2000)) for effect in (-0.1, 0.0, 0.1)]
+    better = [Resampled(figure.value + 0.02, figure.replicates + 0.02) for figure in seeds]
+    gain = mean_over_seeds(better).replicates - mean_over_seeds(seeds).replicates
+    np.testing.assert_allclose(gain, 0.02)  # the same seeds are drawn for both

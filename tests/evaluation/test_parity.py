@@ -65,5 +65,6 @@ def test_all_methods_of_a_served_model_are_those_that_need_verdicts_alone() -> N
     assert {"untrained", "random-shots", "bootstrap", "icm", "consistency", "keyword-target"} <= set(served)
     assert set(elicit.cli._all_methods("m")) - set(served) == {
         *("ccs", "crc", "vinc", "kmeans", "pca", "state-consistency", "self-training", "transfer"),
+        "thinking-self-training",
         *("probe-source", "mean-difference-source", "probe-target", "verdict-target"),
     }

@@ -1,11 +1,14 @@
 """The prompt-change suite on models that answer in known ways."""
 
+import json
+
 import numpy as np
 import pytest
 
 from elicit.domains import Question, Row, make_domain
 from elicit.errors import DomainError, ModelError
-from elicit.evaluation.prompt_change import following_gain, prompt_change, suite
+from elicit.evaluation import difference
+from elicit.evaluation.prompt_change import PromptChange, prompt_change, suite
 from elicit.language_models.readings import Readings
 
 WORDS = ("fine 7 stars", "bad", "fine and a good deal longer than most", "bad?")
@@ -56,9 +59,12 @@ def test_a_model_that_ignores_the_question_follows_none_and_one_that_reads_it_fo
         "unrelated",
         "other words",
     }
-    gain = following_gain(reader, deaf)
-    assert gain.value == 1.0
-    assert gain.interval() == (1.0, 1.0)
+    assert difference(reader.following(), deaf.following()) == {
+        "value": 1.0,
+        "low": 1.0,
+        "high": 1.0,
+        "reading": "better",
+    }
 
 
 def test_a_model_that_always_says_yes_follows_where_yes_is_right() -> None:
@@ -86,3 +92,12 @@ def test_questions_that_all_texts_answer_alike_are_not_asked_and_words_of_two_to
 def test_one_class_is_refused() -> None:
     with pytest.raises(DomainError, match="film: the prompt-change suite needs texts of both classes"):
         prompt_change(Model(right), DOMAIN.take(range(0, 40, 2)))
+
+
+def test_what_is_kept_as_json_measures_the_same() -> None:
+    found = prompt_change(Model(right, refuses="True"), DOMAIN)
+    found.odds[0, 3] = np.nan  # an unscored text stays unscored
+    again = PromptChange.from_held(json.loads(json.dumps(found.held())))
+    assert again.to_json() == found.to_json()
+    assert again.skipped == found.skipped
+    np.testing.assert_array_equal(again.following().replicates, found.following().replicates)

@@ -1,9 +1,12 @@
 """Retention on a tiny model: the loss is the plain one, and comparisons are paired."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
+from elicit.evaluation import difference
 from elicit.evaluation.retention import Retention, retention
 from elicit.language_models.local import LocalModel
 from elicit.language_models.prompts import ConversationPrompt
@@ -40,8 +43,18 @@ def test_without_a_chat_template_the_answer_follows_a_colon_and_ends_with_the_to
 def test_a_comparison_is_paired() -> None:
     before = Retention(np.array([1.0, 2.0, 3.0, 2.0]), np.array([1.0, 0.0, 1.0, np.nan]))
     worse = Retention(before.loss * 1.1, np.array([0.0, 0.0, 1.0, np.nan]))
-    found = worse.against(before)
-    assert found["loss_growth"]["value"] == found["loss_growth"]["low"] == found["loss_growth"]["high"] == 0.1
-    assert found["pass_rate_gain"]["value"] == pytest.approx(-1 / 3, abs=1e-6)
+    growth = worse.loss_growth(before)
+    assert growth.value == pytest.approx(0.1)
+    assert growth.interval() == pytest.approx((0.1, 0.1))
+    gain = difference(worse.pass_rate(), before.pass_rate())
+    assert gain["value"] == pytest.approx(-1 / 3, abs=1e-6)
+    assert (gain["low"], gain["high"]) == (-1.0, 0.0)  # 1 of 3 pairs changed: a draw of it alone, and one without it
     assert before.to_json()["pass_rate"]["value"] == pytest.approx(2 / 3, abs=1e-6)
     assert before.to_json()["loss"]["value"] == 2.0
+
+
+def test_what_is_kept_as_json_is_what_was_measured() -> None:
+    found = Retention(np.array([1.0, 2.5]), np.array([1.0, np.nan]))
+    again = Retention.from_held(json.loads(json.dumps(found.held())))
+    np.testing.assert_array_equal(again.loss, found.loss)
+    np.testing.assert_array_equal(again.passes, found.passes)

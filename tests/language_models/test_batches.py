@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from elicit.language_models.batches import batches_by_length, halving_on_out_of_memory, pad_right
+from elicit.language_models.batches import batches_by_length, halving_on_out_of_memory, pad_right, shares_by_length
 
 
 @pytest.mark.parametrize("budget", [1, 7, 30, 64, 10_000])
@@ -24,6 +24,17 @@ def test_every_row_once_longest_first_within_the_budget(budget):
 def test_at_most_so_many_rows():
     assert [len(batch) for batch in batches_by_length([1] * 10, 100, most_rows=4)] == [4, 4, 2]
     assert list(batches_by_length([], 100)) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shares_hold_every_row_once_and_about_as_many_tokens(count):
+    lengths = np.random.default_rng(0).geometric(0.05, 60).tolist()
+    shares = shares_by_length(lengths, count)
+    assert sorted(row for rows in shares for row in rows) == list(range(60))
+    tokens = [sum(lengths[row] for row in rows) for rows in shares]
+    assert max(tokens) - min(tokens) <= max(lengths)
+    assert shares_by_length([5, 9], 3) == [[1], [0]]  # no process is asked for nothing
+    assert shares_by_length([], 3) == []
 
 
 def test_padding():

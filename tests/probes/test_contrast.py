@@ -26,6 +26,7 @@ from probes import (
     PCAProbe,
     RandomProbe,
 )
+from probes._arrays import as_pairs
 from probes.testing import Pairs, planted
 
 PROBES = [
@@ -253,6 +254,12 @@ def test_bad_input_is_refused_with_its_place() -> None:
         CRC().score(pos, neg)
     with pytest.raises(ValueError, match=r"fitted on \(3, 4\)"):
         probe.fit(pos, neg).score(pos[:, :2], neg[:, :2])
+
+
+def test_finite_values_whose_sum_is_not_are_no_error() -> None:
+    large = np.full((4, 3), 1e308)
+    pos, _, _ = as_pairs(large, -large)
+    assert pos.shape == (4, 1, 1, 3)
 
 
 def test_texts_that_differ_but_answers_that_do_not() -> None:

@@ -112,9 +112,11 @@ def test_sections_figures_and_table_headers_are_there_for_everybody(page: str) -
     sections = [attributes["id"] for attributes in parsed.all("section")]
     assert sections == ["words", "results", "roc", "measured", "labels", "domains", "warnings", "environment"]
     assert all(attributes.get("scope") in ("col", "row") for attributes in parsed.all("th"))
-    described = [attributes["aria-label"] for attributes in parsed.all("div") if attributes.get("role") == "img"]
-    assert len(described) == len(parsed.all("svg")) == 4
-    assert all(described)
+    figures = parsed.all("svg")
+    described = {attributes["id"] for attributes in parsed.all("desc")}
+    assert len(figures) == len(described) == 4
+    assert {attributes["aria-labelledby"] for attributes in figures if attributes["role"] == "img"} == described
+    assert "consistency 0.861 [0.826, 0.896]" in page  # what a description says
 
 
 def test_rows_say_labels_below_transfer_and_coverage(page: str) -> None:

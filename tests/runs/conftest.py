@@ -18,8 +18,8 @@ BAD = ["hate", "awful", "poor", "worst", "broke", "sad"]
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: i for i, letter in enumerate([*letters, "Ye", "Yes", "No"])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [("Y", "e"), ("Ye", "s"), ("N", "o")]))
+    vocabulary = {letter: i for i, letter in enumerate([*letters, "Ye", "Yes", "No", "ĠYes", "ĠNo"])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("Y", "e"), ("Ye", "s"), ("N", "o"), ("Ġ", "Yes"), ("Ġ", "No")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
@@ -28,8 +28,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(autouse=True)
 def a_small_pool_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its cost grows with the cube of the pool."""
+    """Its cost grows with the cube of the pool; and one round of self-training goes the same way as three."""
     monkeypatch.setattr("elicit.methods.icm.POOL", 6)
+    monkeypatch.setattr("elicit.methods.self_training.ROUNDS", 1)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 
 import elicit.runs
 from elicit.errors import DomainError, ModelError, RunError
+from elicit.files import read_json
 from elicit.language_models.cache import ReadingCache
 from elicit.methods import METHODS
 from elicit.monitors import load_monitor
@@ -273,3 +274,30 @@ def test_an_out_folder_that_cannot_be_made_is_refused(model_folder, target, tmp_
     (tmp_path / "file").write_text("")
     with refuse("cannot write to", RunError):
         run(config(model_folder, target), tmp_path / "file" / "run")
+
+
+def test_a_run_with_readings_of_its_own_spends_what_it_would_spend_alone(
+    model_folder, source, target, tmp_path, own_readings
+) -> None:
+    asked = config(model_folder, target, source, methods=("transfer", "ccs"))
+    spent = []
+    for name in ("first", "second"):
+        out = tmp_path / name
+        run(asked, out, readings=out / "readings")
+        assert (out / "readings" / "readings.sqlite").is_file()
+        spent.append({step: held["tokens"] for step, held in read_json(out / "timings.json").items()})
+    assert spent[0] == spent[1]
+    assert spent[0]["films/ccs"] > 0
+    run(asked, tmp_path / "third")
+    run(asked, tmp_path / "fourth")  # finds in the common cache what the third left there
+    assert read_json(tmp_path / "third" / "timings.json")["films/ccs"]["tokens"] == spent[0]["films/ccs"]
+    assert read_json(tmp_path / "fourth" / "timings.json")["films/ccs"]["tokens"] == 0
+
+
+def test_seconds_of_a_step_within_another_count_once(model_folder, source, target, tmp_path, monkeypatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("elicit.runs.time.monotonic", lambda: float(next(clock)))
+    run(config(model_folder, target, source, methods=("transfer",)), tmp_path / "run")
+    timings = {step: held["seconds"] for step, held in read_json(tmp_path / "run" / "timings.json").items()}
+    # The clock is read four times: transfer begins (0), training begins (1) and ends (2), transfer ends (3).
+    assert timings == {"source training": 1.0, "films/transfer": 2.0}

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from elicit.domains import Question, Row, load_domain, make_domain
-from elicit.training.questions import deal, inverted, reworded
+from elicit.evaluation.prompt_change import suite
+from elicit.training.questions import ASIDES, inverted, reworded, second_questions
 
 DOMAIN = make_domain(
     "film", Question("Is it good?", "Ja", "Nein"), (Row(str(i), f"text {i}", i % 2) for i in range(10))
@@ -32,11 +33,42 @@ def test_the_last_of_a_domain_s_own_wordings_is_kept_for_measuring() -> None:
         assert not set(kind(amazon)) & set(kind(amazon, held_out=True))
 
 
-def test_half_of_the_texts_are_asked_the_other_way_round_and_a_quarter_in_the_domain_s_own_words() -> None:
-    dealt = deal(DOMAIN, 400, seed=0)
-    assert sum(turned for _, turned in dealt) == 200
-    assert 70 <= sum(question == DOMAIN.question for question, _ in dealt) <= 130
-    upright, turned = set(reworded(DOMAIN)) | {DOMAIN.question}, set(inverted(DOMAIN))
-    assert {question for question, is_turned in dealt if is_turned} == turned
-    assert {question for question, is_turned in dealt if not is_turned} == upright
-    assert deal(DOMAIN, 400, seed=0) == dealt != deal(DOMAIN, 400, seed=1)
+def test_every_text_gets_a_second_question_with_its_right_answer() -> None:
+    texts = [f"text, {i}." if i % 3 else f"AN image {i}" for i in range(400)]
+    domain = make_domain(
+        "film", Question("Is it good?", "Ja", "Nein"), (Row(str(i), t, i % 2) for i, t in enumerate(texts))
+    )
+    dealt = second_questions(domain, seed=0)
+    turned, upright, asides = set(inverted(domain)), set(reworded(domain)), dict(ASIDES)
+    kinds = {"turned": 0, "upright": 0, "aside": 0}
+    for text, label, (question, answer) in zip(domain.texts, domain.labels, dealt, strict=True):
+        if question in turned:
+            kinds["turned"] += 1
+            assert answer == (label == 0)
+        elif question in upright:
+            kinds["upright"] += 1
+            assert answer == (label == 1)
+        else:
+            kinds["aside"] += 1
+            assert answer == asides[question.text](text)
+    assert kinds == {"turned": 200, "upright": 100, "aside": 100}
+    # Whatever else is asked has both answers about equally often.
+    assert 35 <= sum(answer for question, answer in dealt if question.text in asides) <= 65
+    assert second_questions(domain, seed=0) == dealt != second_questions(domain, seed=1)
+
+
+def test_asides_by_hand() -> None:
+    answers = {question: answer("An apple, is it the BEST.") for question, answer in ASIDES}
+    assert list(answers.values()) == [True] * len(ASIDES)
+    answers = {question: answer("there isle no Best! ") for question, answer in ASIDES}
+    assert list(answers.values()) == [False] * len(ASIDES)
+
+
+def test_the_prompt_change_suite_asks_nothing_that_training_asks() -> None:
+    amazon = load_domain("vader/amazon")
+    part = amazon.test.sample(80)
+    asked = {item.question.text for item in suite(part, part.label_array() == 1) if item.kind != "trained"}
+    trained = {question.text for question, _ in second_questions(amazon.train, seed=0)}
+    assert len(trained) > 6
+    # In the suite other verdict words are asked under the trained question itself.
+    assert asked & trained <= {amazon.question.text}

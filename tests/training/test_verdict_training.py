@@ -1,8 +1,6 @@
 """Training on the verdict token: the loss against the plain way, resuming, and what training must leave alone."""
 
 import dataclasses
-import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +25,7 @@ from elicit.monitors import VerdictMonitor
 from elicit.training import TrainingConfig, is_trained, train, train_monitor
 from elicit.training.examples import Heads, collate, instruction_examples, mixture, prove, verdict_examples
 from elicit.training.instructions import own_instructions
-from elicit.training.packing import packed_logits, packs, padded_logits
+from elicit.training.packing import packed_logits, packs, padded_logits, share_of
 from elicit.training.trunk import Trunk
 
 CONFIG = TrainingConfig(texts=48, epochs=2.0, batch_size=8, learning_rate=1e-2, rank=4)
@@ -59,7 +57,7 @@ def test_all_ways_to_the_logits_equal_the_plain_forward_pass(base, first_layer: 
     source, heads = domain("film"), Heads()
     examples = examples_of(base.model, source, 8, heads, shots=1.0)
     assert [len(example["reads"]) for example in examples] == [1] * 8 + [8]
-    examples += examples_of(base.model, source, 8, heads, wordings=True)
+    examples += examples_of(base.model, source, 8, heads, wordings=1.0)
     examples += instruction_examples(base.model, own_instructions(3), heads)
     assert len(heads) > 3
     batch = collate(numbered(examples))
@@ -82,7 +80,7 @@ def test_all_ways_to_the_logits_equal_the_plain_forward_pass(base, first_layer: 
         ways = [packed_logits, padded_logits]
         if first_layer:
             trunk = Trunk(peft_model, first_layer)
-            ways += [lambda _model, batch, heads: trunk.logits(batch, heads)] * 2  # the second time from what is kept
+            ways += [trunk.logits] * 2  # the second time from what is kept
         gradients = []
         for way in ways:
             logits = way(peft_model, batch, heads)
@@ -273,37 +271,20 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_was_not(tmp_path: P
     assert weights[0] == weights[1]
 
 
-def test_two_processes_have_the_losses_of_one_with_the_same_batch(tmp_path: Path) -> None:
-    code = """
-import json, sys
-from pathlib import Path
-from elicit.language_models.local import LocalModel
-from elicit.monitors import VerdictMonitor
-from elicit.training import TrainingConfig, train
-from tests.conftest import build_model, build_tokenizer
-from tests.training.test_verdict_training import domain
-
-base = VerdictMonitor(LocalModel.from_transformers(build_model("llama"), build_tokenizer()))
-sources = [domain("film", 40), domain("book", 24, "Is the book good?")]
-sizes = {"texts": 40, "epochs": 1.0, "batch_size": int(sys.argv[2]), "rank": 4}
-config = TrainingConfig(**sizes, learning_rate=1e-3, schedule="mixed", instruction_share=0.2)
-train(base, sources, Path(sys.argv[1]), config)
-"""
-    (tmp_path / "both.py").write_text(code)
-    histories = []
-    for processes, batch in ((1, 16), (2, 8)):
-        # What `accelerate launch` starts for several devices of one machine.
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        folder = tmp_path / str(processes)
-        command = [sys.executable, *launch, str(tmp_path / "both.py"), str(folder), str(batch)]
-        root = Path(__file__).parents[2]
-        environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=environment)
-        assert done.returncode == 0, done.stderr[-3000:]
-        history = json.loads((folder / "training_history.json").read_text())["history"]
-        histories.append([row["loss"] for row in history])
-    assert len(histories[0]) >= 5
-    np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
+def test_shares_of_a_batch_have_its_loss_together(base) -> None:
+    """Two processes halve the batch's tokens; of three rows, a fourth process has one that counts nothing."""
+    heads = Heads()
+    batch = collate(numbered(examples_of(base.model, domain("film"), 12, heads)))
+    whole = (batch["weights"].sum(), batch["lengths"].sum(), len(batch["lengths"]))
+    halves = [share_of(batch, number, 2) for number in range(2)]
+    assert sum(half["weights"].sum() for half in halves) == whole[0]
+    assert abs(int(halves[0]["lengths"].sum() - halves[1]["lengths"].sum())) <= int(batch["lengths"].max())
+    assert sorted([*halves[0]["numbers"].tolist(), *halves[1]["numbers"].tolist()]) == list(range(whole[2]))
+    few = {name: values[:3] for name, values in batch.items()}
+    shares = [share_of(few, number, 4) for number in range(4)]
+    assert [len(share["lengths"]) for share in shares] == [1, 1, 1, 1]
+    assert shares[3]["weights"].sum() == 0
+    assert sum(share["weights"].sum() for share in shares) == few["weights"].sum()
 
 
 def test_training_a_trained_monitor_continues_its_adapter(base, tmp_path: Path) -> None:
@@ -373,16 +354,23 @@ def test_other_wordings_are_asked_with_their_own_verdicts(base) -> None:
     source, heads = domain("film"), Heads()
     prompt = base.model.prompt(source.question)
     plain = examples_of(base.model, source, 64)
-    asked = examples_of(base.model, source, 64, heads, wordings=True)
+    asked = examples_of(base.model, source, 64, heads, wordings=1.0)
+    assert [example["targets"] for example in asked[:64]] == [example["targets"] for example in plain]
     turned = [
         "Would it be wrong" in text or 'Is "No"' in text
-        for text in (base.model.tokenizer.decode(heads[example["head"]]) for example in asked)
+        for text in (base.model.tokenizer.decode(heads[example["head"]]) for example in asked[64:])
     ]
     assert sum(turned) == 32
     words = {prompt.verdict.flagged, prompt.verdict.cleared}
-    for one, other, is_turned in zip(plain, asked, turned, strict=True):
-        assert (one["targets"] != other["targets"]) == is_turned
+    of_row = {example["where"]: example for example in plain}
+    assert {example["where"] for example in asked[64:]} == set(of_row)
+    for other, is_turned in zip(asked[64:], turned, strict=True):
+        one = of_row[other["where"]]
+        assert one["weights"] == other["weights"]
         assert words.issuperset(other["targets"])
+        if is_turned:
+            assert one["targets"] != other["targets"]
+    assert len(examples_of(base.model, source, 64, heads, wordings=0.25)) == 64 + 16
 
 
 def test_a_high_temperature_makes_the_shares_of_the_sources_alike() -> None:
@@ -522,7 +510,7 @@ def test_cached_lower_layers_agree_whatever_the_layers_are(architecture, make_mo
     heads = Heads()
     batch = collate(numbered(examples_of(model, domain("film"), 8, heads)))
     with model.trainable_adapter(4, seed=0, first_layer=2) as learner, torch.no_grad():
-        found = Trunk(learner, 2).logits(batch, heads)
+        found = Trunk(learner, 2).logits(learner, batch, heads)
         torch.testing.assert_close(found, padded_logits(learner, batch, heads), atol=1e-3, rtol=1e-3)
 
 

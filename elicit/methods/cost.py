@@ -1,0 +1,147 @@
+"""What a method sends through the language model, counted before it runs: each method declares its passes beside its definition.
+
+A pass is known by its model and by what it reads, so that what several methods need is counted for the first of them only, as a
+run computes it only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from elicit.training import TrainingConfig
+
+START = "start"  # the monitor that label-free methods start from
+UNTRAINED = "untrained"
+Kind = Literal["reading", "states", "training", "writing"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Tokens that go through a model.
+
+    Attributes:
+        model: which weights: `START`, `UNTRAINED`, or the method that trains its own.
+        what: what is read, in words. Of two passes of one model and one kind that read the same, the longer holds the other.
+        kind: verdicts, hidden states too, forward and backward, or tokens that the model writes one by one.
+        tokens: how many.
+        disk: bytes that are kept of it.
+        at_most: True where the method may end earlier.
+    """
+
+    model: str
+    what: str
+    kind: Kind
+    tokens: int
+    disk: int = 0
+    at_most: bool = False
+
+
+READING = 150  # bytes that one reading takes in the cache
+
+
+@dataclass(frozen=True)
+class Texts:
+    """n texts as the prompts of one question take them.
+
+    Attributes:
+        name: which texts.
+        count: n.
+        tokens: of all texts together.
+        shots: of all texts together as examples, which are cut when they are long.
+        learnt: of all texts together in training, where they are cut as well.
+        head: tokens that all prompts begin with.
+        tail: tokens between a text and its verdict.
+        turn: tokens besides the text of one example: its tail, verdict, and what stands before the next text.
+        state: bytes of the hidden states that are kept of a text.
+    """
+
+    name: str
+    count: int
+    tokens: int
+    shots: int
+    learnt: int
+    head: int
+    tail: int
+    turn: int
+    state: int = 0
+
+    def at_most(self, count: int) -> Texts:
+        """So many of the texts, of mean length."""
+        if count >= self.count:
+            return self
+        share = count / self.count
+        tokens, shots, learnt = (round(share * part) for part in (self.tokens, self.shots, self.learnt))
+        return replace(self, count=count, tokens=tokens, shots=shots, learnt=learnt)
+
+    def examples(self, count: int) -> int:
+        """Tokens of so many of the texts as examples."""
+        return round(min(count, self.count) * (self.shots / max(1, self.count) + self.turn))
+
+    def verdicts(self, model: str = START) -> Pass:
+        """Every text on its own."""
+        tokens = self.head + self.tokens + self.count * self.tail
+        return Pass(model, f"verdicts of {self.name}", "reading", tokens, self.count * READING)
+
+    def after(self, examples: int, times: int = 1, model: str = START, what: str = "examples") -> Pass:
+        """Every text after so many tokens of examples, with several sets of them."""
+        tokens = times * (self.head + examples + self.tokens + self.count * self.tail)
+        return Pass(model, f"{self.name} after {what}", "reading", tokens, times * self.count * READING)
+
+    def packed(self, size: int, times: int, model: str = START) -> Pass:
+        """All texts in sequences of so many, several times."""
+        tokens = times * (self.head + self.examples(self.count) - -(-self.count // size) * (self.turn - self.tail))
+        disk = times * self.count * READING
+        return Pass(model, f"{self.name} in sequences of {size}, {times} times", "reading", tokens, disk)
+
+    def states(self, model: str = START, at_most: bool = False) -> Pass:
+        """Hidden states of every text under both verdicts, and its own verdict."""
+        tokens = self.head + self.tokens + self.count * (self.tail + 2)
+        return Pass(
+            model, f"hidden states of {self.count} {self.name}", "states", tokens, self.count * self.state, at_most
+        )
+
+    def thought(self, most: int, model: str = START) -> Iterator[Pass]:
+        """Reasoning about every text, and the verdict after it."""
+        tokens = self.head + self.tokens + self.count * (self.tail + most)
+        what, disk = f"reasoning about {self.name}", self.count * READING
+        yield Pass(model, what, "writing", self.count * most, disk, at_most=True)
+        yield Pass(model, f"verdicts after {what}", "reading", tokens, disk, at_most=True)
+
+    def trained(self, config: TrainingConfig, model: str, at_most: bool = False) -> Pass:
+        """Every text once per epoch, a share of them in few-shot sequences too, and once per batch what prompts begin with."""
+        texts = self.at_most(config.texts)
+        tokens = -(-texts.count // config.batch_size) * texts.head + texts.learnt + texts.count * texts.tail
+        tokens += round(config.shots * texts.examples(texts.count))
+        return Pass(model, f"training on {self.name}", "training", round(config.epochs * tokens), at_most=at_most)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a run gives a method to work on.
+
+    Attributes:
+        sources: the sources' training splits.
+        train, calibration, test: the target's splits, as far as they are used.
+        training: how models are fine-tuned on the target.
+    """
+
+    sources: tuple[Texts, ...]
+    train: Texts
+    calibration: Texts
+    test: Texts
+    training: TrainingConfig
+
+    @property
+    def scored(self) -> tuple[Texts, Texts]:
+        """What every monitor scores."""
+        return self.calibration, self.test
+
+
+Cost = Callable[[Sizes], Iterator[Pass]]
+
+
+def no_passes(_: Sizes) -> Iterator[Pass]:
+    """The cost of a method that needs no language model."""
+    return iter(())

@@ -1,0 +1,408 @@
+"""Which label-free method survives imbalance, distractors, impossible, few or long texts, other words?
+
+Every method is elicited twice from the same trained monitor, on the target's training texts as they are and on a harder version of
+them, and both monitors are measured on the same test texts (in their harder version where the challenge is in the texts or in the
+question). A method *survives* a challenge when the interval of the difference in AUROC does not go below −0.05. Where it did not
+clearly beat chance before the challenge there is nothing to survive.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.domains.challenges import (
+    IMPOSSIBLE,
+    inverted,
+    lengthened,
+    truncated,
+    with_balance,
+    with_distractor,
+    with_impossible,
+    with_words,
+)
+from elicit.errors import ElicitError
+from elicit.evaluation import difference, mean_over_seeds, paired_aurocs
+from elicit.evaluation.bootstrap import rounded, undefined
+from elicit.methods import Labelling, elicit_monitor
+from elicit.monitors import KeywordMonitor, Monitor, Scores, VerdictMonitor
+from elicit.reports.cells import Cell, measure_cell, share, signed
+from elicit.reports.charts import heat_map
+from elicit.reports.drawing import Drawing
+from elicit.reports.page import Section, Table
+from elicit.reports.rows import read_measure
+from elicit.training import TrainingConfig
+from experiments.experiment import Findings, Folder, held_out
+
+PLAIN = "as it is"
+REFERENCES = ("transfer", "keyword-source")
+LOST = -0.05  # of AUROC: what a method that survives may lose
+IMPOSSIBLE_SHARE = 1 / 3
+PADDING = 60  # words around every text
+KEPT = 8  # words of a truncated text
+
+Pair = tuple[Domain, Domain]  # texts to elicit on, texts to measure on
+Challenge = Callable[["Preset", Domain, Domain, int], Pair]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of the experiment.
+
+    Attributes:
+        source: what the monitor was trained on.
+        target: where methods are elicited and measured.
+        challenges: by name.
+        methods: label-free ones, and references that stand beside them.
+        seeds: of training, of methods and of what is drawn for a challenge.
+        source_texts, epochs: of training.
+        pool: training texts of the target, without labels, where a challenge does not say how many.
+        test_texts: at most this many.
+        model: catalogue name, folder or hub id.
+    """
+
+    source: str
+    target: str
+    challenges: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    source_texts: int
+    epochs: float
+    pool: int
+    test_texts: int
+    model: str = "smollm2-135m-instruct"
+
+
+def _balance(flagged: float) -> Challenge:
+    # Only the texts to elicit on: AUROC does not depend on the balance of those that it is measured on.
+    return lambda preset, train, test, _: (with_balance(train, flagged, preset.pool), test)
+
+
+def _of_size(size: int) -> Challenge:
+    return lambda preset, train, test, seed: (train.sample(size), test)
+
+
+def _both(change: Callable[[Domain, int], Domain]) -> Challenge:
+    """A challenge in the texts or in the question meets both parts, under draws of their own."""
+    return lambda preset, train, test, seed: (
+        change(train.sample(preset.pool), 2 * seed),
+        change(test, 2 * seed + 1),
+    )
+
+
+CHALLENGES: dict[str, Challenge] = {
+    "1 % flagged": _balance(0.01),
+    "10 % flagged": _balance(0.1),
+    "90 % flagged": _balance(0.9),
+    "99 % flagged": _balance(0.99),
+    "random word": _both(with_distractor),
+    "impossible texts": lambda preset, train, test, seed: (
+        with_impossible(train.sample(preset.pool), IMPOSSIBLE_SHARE, seed),
+        test,
+    ),
+    "16 texts": _of_size(16),
+    "32 texts": _of_size(32),
+    "512 texts": _of_size(512),
+    "long texts": _both(lambda domain, seed: lengthened(domain, PADDING, seed)),
+    "truncated texts": _both(lambda domain, _: truncated(domain, KEPT)),
+    "True and False": _both(lambda domain, _: with_words(domain, "True", "False")),
+    "words swapped": _both(lambda domain, _: inverted(domain)),
+}
+
+PRESETS = {
+    "smoke": Preset(
+        source="vader/amazon",
+        target="vader/tweets",
+        challenges=("10 % flagged", "random word", "impossible texts"),
+        methods=("transfer", "keyword-source", "crc", "state-consistency"),
+        seeds=(0,),
+        source_texts=48,
+        epochs=1.0,
+        pool=20,
+        test_texts=32,
+    ),
+    "default": Preset(
+        source="vader/amazon",
+        target="vader/tweets",
+        challenges=tuple(name for name in CHALLENGES if name != "512 texts"),
+        methods=(
+            *REFERENCES,
+            "random-shots",
+            "ccs",
+            "crc",
+            "vinc",
+            "kmeans",
+            "pca",
+            "state-consistency",
+            "consistency",
+        ),
+        seeds=(0, 1, 2),
+        source_texts=240,
+        epochs=1.0,
+        pool=64,
+        test_texts=120,
+    ),
+    "full": Preset(
+        source="vader/amazon",
+        target="vader/tweets",
+        challenges=tuple(CHALLENGES),
+        methods=(
+            *(*REFERENCES, "random-shots", "bootstrap", "ccs", "crc", "vinc", "kmeans", "pca"),
+            *("state-consistency", "consistency", "self-training"),
+        ),
+        seeds=(0, 1, 2, 3, 4),
+        source_texts=2000,
+        epochs=2.0,
+        pool=256,
+        test_texts=500,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method under one challenge and seed.
+
+    Attributes:
+        scores: of the test texts, or None where the method failed.
+        unsure: share of the texts on which it abstains, by "possible" and "impossible"; None where it gives no labels.
+        failure: why there are no scores.
+    """
+
+    scores: Scores | None
+    unsure: Mapping[str, float] | None = None
+    failure: str = ""
+
+
+def run_challenges(preset: Preset, folder: Folder) -> Findings:
+    """Every method under every challenge, against itself without one."""
+    target = load_domain(preset.target)
+    source = drop_overlap(load_domain(preset.source).train, [target]).require_labels()
+    work = _Work(preset, folder, source.balanced_sample(preset.source_texts), target)
+    outcomes = {
+        (challenge, method): [work.outcome(challenge, method, seed) for seed in preset.seeds]
+        for challenge in (PLAIN, *preset.challenges)
+        for method in preset.methods
+    }
+    rows = [work.row(challenge, method, outcomes) for challenge, method in outcomes]
+    abstained = abstentions(outcomes)
+    return Findings([*rows, *abstained], summary(rows, abstained), sections(rows, abstained, preset), MEASURED)
+
+
+class _Work:
+    def __init__(self, preset: Preset, folder: Folder, source: Domain, target: Domain) -> None:
+        self.preset, self.folder, self.source = preset, folder, source
+        self.train, self.test = target.train, held_out(target, preset.test_texts)
+
+    def start(self, seed: int) -> VerdictMonitor:
+        config = TrainingConfig(texts=self.preset.source_texts, epochs=self.preset.epochs)
+        return self.folder.trained(
+            f"trained-{seed}", self.folder.untrained(self.preset.model), [self.source], config, seed
+        )
+
+    def pair(self, challenge: str, seed: int) -> Pair:
+        if challenge == PLAIN:
+            return self.train.sample(self.preset.pool), self.test
+        return CHALLENGES[challenge](self.preset, self.train, self.test, seed)
+
+    def outcome(self, challenge: str, method: str, seed: int) -> Outcome:
+        """What a method does, from disk where an earlier call left it."""
+        work = partial(self._outcome, challenge, method, seed)
+        held = self.folder.part(work, challenge=challenge, method=method, seed=seed)
+        if held["failure"]:
+            return Outcome(None, failure=held["failure"])
+        values = np.array([np.nan if value is None else value for value in held["values"]], dtype=np.float64)
+        return Outcome(Scores(self.test.ids, values, tuple(held["reasons"])), held["unsure"])
+
+    def _outcome(self, challenge: str, method: str, seed: int) -> dict[str, Any]:
+        pool, test = self.pair(challenge, seed)
+        try:
+            monitor, labelling = self._elicit(method, pool, seed)
+            scores = monitor.score(test.unlabelled())
+        except (ElicitError, ValueError) as error:
+            # One method that cannot cope with a challenge is a finding, and no reason to end the others.
+            return {"failure": str(error)}
+        return {
+            "failure": "",
+            "values": [float(value) if np.isfinite(value) else None for value in scores.values],
+            "reasons": list(scores.reasons),
+            "unsure": None if labelling is None else abstention(labelling),
+        }
+
+    def _elicit(self, method: str, pool: Domain, seed: int) -> tuple[Monitor, Labelling | None]:
+        if method == "keyword-source":
+            return KeywordMonitor.fit_domains([self.source]), None
+        if method == "transfer":
+            return self.start(seed), None
+        found = elicit_monitor(self.start(seed), pool.unlabelled(), method, seed)
+        return found.monitor, found.labelling
+
+    def row(self, challenge: str, method: str, outcomes: Mapping[tuple[str, str], Sequence[Outcome]]) -> dict[str, Any]:
+        """Figures of one method under one challenge: means over seeds, beside its own without the challenge."""
+        after, before = outcomes[challenge, method], outcomes[PLAIN, method]
+        row: dict[str, Any] = {
+            "kind": "survival",
+            "challenge": challenge,
+            "method": method,
+            "reference": method in REFERENCES,
+            "seeds": len(after),
+        }
+        failures = [each.failure for each in (*after, *before) if each.scores is None]
+        if failures:
+            reason = undefined(failures[0])
+            return row | {"auroc": reason, "difference": reason, "verdict": "fails" if challenge != PLAIN else PLAIN}
+        pairs, counts = [], []
+        for mine, plain in zip(after, before, strict=True):
+            assert mine.scores is not None
+            assert plain.scores is not None
+            figures, n = paired_aurocs(
+                {"after": mine.scores, "before": plain.scores}, self.test.labels, self.test.groups
+            )
+            pairs.append(figures)
+            counts.append(n)
+        found, plain_auroc = (mean_over_seeds([pair[key] for pair in pairs]) for key in ("after", "before"))
+        row["n"] = min(counts)
+        row["coverage"] = statistics.mean(each.scores.coverage for each in after if each.scores is not None)
+        row["auroc"] = found.to_json()
+        if challenge == PLAIN:
+            return row | {"difference": undefined("it is what others are compared with"), "verdict": PLAIN}
+        row["difference"] = difference(found, plain_auroc)
+        if plain_auroc.interval()[0] <= 0.5:
+            return row | {"verdict": "nothing to lose"}
+        return row | {"verdict": "survives" if row["difference"]["low"] >= LOST else "falls"}
+
+
+def abstention(labelling: Labelling) -> dict[str, float]:
+    """Share of the texts on which a labelling abstains, among those that have an answer and those that have none."""
+    mixed = np.array([name.startswith(IMPOSSIBLE) for name in labelling.ids])
+    return {
+        name: rounded(float(labelling.unsure[among].mean()))
+        for name, among in (("possible", ~mixed), ("impossible", mixed))
+        if among.any()
+    }
+
+
+def abstentions(outcomes: Mapping[tuple[str, str], Sequence[Outcome]]) -> list[dict[str, Any]]:
+    """One row per method that gives labels: on how many impossible texts it abstains, and on how many possible ones."""
+    rows = []
+    for (challenge, method), held in outcomes.items():
+        shares = [each.unsure for each in held if each.unsure and IMPOSSIBLE in each.unsure]
+        if shares:
+            means = {name: rounded(statistics.mean(part[name] for part in shares)) for name in ("possible", IMPOSSIBLE)}
+            rows.append({"kind": "abstention", "challenge": challenge, "method": method, "seeds": len(shares)} | means)
+    return rows
+
+
+def summary(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each method survives, and whether it abstains where there is no answer."""
+    sentences = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method and row["challenge"] != PLAIN]
+        by = {
+            verdict: [row["challenge"] for row in own if row["verdict"] == verdict]
+            for verdict in ("survives", "falls", "fails", "nothing to lose")
+        }
+        if len(by["nothing to lose"]) == len(own):
+            sentences.append(
+                f"{method} is not clearly better than chance without any challenge: it has nothing to lose."
+            )
+            continue
+        said = f"{method} survives {len(by['survives'])} of {len(own)} challenges"
+        lost = [*by["falls"], *(f"{name} (an error)" for name in by["fails"])]
+        sentences.append(f"{said}; not shown to survive: {', '.join(lost)}." if lost else f"{said}.")
+    for row in abstained:
+        sentences.append(
+            f"{row['method']} abstains on {row[IMPOSSIBLE]:.0%} of the impossible texts and on {row['possible']:.0%} of the others."
+        )
+    return sentences
+
+
+def sections(
+    rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, Any]], preset: Preset
+) -> list[Section]:
+    """The page that says which method survives what, and the figures behind it."""
+    at = {(row["challenge"], row["method"]): row for row in rows}
+    survival = Table(
+        "Survives (the interval of the difference in AUROC does not go below −0.05), or not shown to",
+        ("Method", "AUROC as it is", *preset.challenges),
+        [
+            (
+                method,
+                at[PLAIN, method]["auroc"],
+                *(_verdict(at[challenge, method]) for challenge in preset.challenges),
+            )
+            for method in preset.methods
+        ],
+    )
+    grid = [
+        [at[challenge, method]["difference"]["value"] for challenge in preset.challenges] for method in preset.methods
+    ]
+    drawn = Drawing(
+        "survival",
+        "heat-map",
+        "Difference in AUROC under each challenge, by method. "
+        + "; ".join(f"{method}: {_worst(rows, method)}" for method in preset.methods),
+        heat_map(preset.methods, preset.challenges, grid, (-0.4, 0.1), "{:+.2f}"),
+        caption="AUROC under the challenge less AUROC without it, means over seeds.",
+    )
+    figures = Table(
+        "Means over seeds, 95 % intervals over texts and seeds",
+        ("Method", "Challenge", "AUROC", "Difference", "Verdict", "Texts", "Coverage"),
+        [
+            (
+                row["method"],
+                row["challenge"],
+                row["auroc"],
+                signed(row["difference"]),
+                row["verdict"],
+                row.get("n"),
+                share(row["coverage"]) if "coverage" in row else None,
+            )
+            for row in rows
+        ],
+    )
+    held = [Section("What survives what", drawings=[drawn], tables=[survival])]
+    if abstained:
+        table = Table(
+            "Share of the texts on which a method gives no label",
+            ("Method", "Impossible texts", "Others"),
+            [(row["method"], share(row[IMPOSSIBLE]), share(row["possible"])) for row in abstained],
+        )
+        held.append(Section("Abstention where there is no answer", tables=[table]))
+    return [*held, Section("All figures", tables=[figures])]
+
+
+def _verdict(row: Mapping[str, Any]) -> Cell:
+    measure = read_measure(row["difference"])
+    if measure.value is None:
+        return Cell(row["verdict"], measure.undefined, kind="text", title=measure.undefined)
+    figure = measure_cell(measure, signed=True)
+    return Cell(row["verdict"], f"{figure.text} {figure.small}", figure.sort, title=figure.title)
+
+
+def _worst(rows: Sequence[Mapping[str, Any]], method: str) -> str:
+    own = [row for row in rows if row["method"] == method and row["difference"]["value"] is not None]
+    if not own:
+        return "undefined"
+    worst = min(own, key=lambda row: float(row["difference"]["value"]))
+    return f"at worst {worst['difference']['value']:+.2f}, {worst['challenge']}"
+
+
+MEASURED = (
+    "All methods start from one trained monitor per seed. Labels of the target choose texts for the challenges of class "
+    "balance, and nothing else; methods receive texts without labels.",
+    "A challenge in the texts or in the question meets the test texts too; class balance, number of texts and impossible texts "
+    "only the texts that methods are elicited on. Test texts and draws are the same, so that differences are paired.",
+    "Transfer and keywords look at no text of the target: of challenges in those texts alone they notice nothing.",
+    "Random word: one of two words behind every text, whatever its label. Impossible texts: the words of the domain thrown "
+    "together, a third of all texts. Long texts: plain statements around every text. Truncated texts: eight words, the first "
+    "and the last. Words swapped: the opposite question, so that No is the flagged word.",
+    "A method that fails under a challenge does not survive it, and the reason stands in the table. A method abstains on a "
+    "text when it would label it at odds below three to one.",
+)

@@ -1,0 +1,247 @@
+"""What all experiments share: presets, a folder that continues where it was interrupted, findings and what is written of them.
+
+manifest.json      which experiment with which preset, versions, the model's fingerprint
+parts/*.json       what was measured, unit by unit: the same command computes none of them twice
+results.json       schema, experiment, preset, command, rows, summary, warnings
+figures/, report.html
+
+An experiment is a module `experiments.NAME` with a frozen dataclass `Preset`, `PRESETS` (smoke, default, full), and a function
+`run_NAME(preset, folder) -> Findings`; `experiments.EXPERIMENTS` names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from elicit.domains import Domain, UnlabelledDomain
+from elicit.errors import DomainError, RunError
+from elicit.evaluation.score_files import read_scores, write_scores
+from elicit.files import read_json, write_json
+from elicit.monitors import Monitor, Scores, VerdictMonitor
+from elicit.reports.drawing import write_drawings
+from elicit.reports.page import Section
+from elicit.runs import claim, versions
+from elicit.training import TrainingConfig, train
+from elicit.training.verdict_training import HISTORY
+from experiments.report import write_report
+
+SCHEMA = 1
+SIZES = ("smoke", "default", "full")
+Unit = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an experiment found.
+
+    Attributes:
+        rows: one per measurement, for `results.json`: names, n, coverage, and figures with intervals or undefined with a reason.
+        summary: what was found, in plain words that say no more than the intervals allow.
+        warnings: every alarm.
+        sections: tables and figures of the report.
+        measured: how it was measured, sentence by sentence.
+    """
+
+    rows: Sequence[dict[str, Any]]
+    summary: Sequence[str]
+    sections: Sequence[Section]
+    measured: Sequence[str]
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of one experiment.
+
+    Attributes:
+        out: where it is.
+        say: called with one line per step.
+        command: what makes or continues it.
+    """
+
+    out: Path
+    say: Callable[[str], None] = lambda _: None
+    command: str = ""
+    _loaded: dict[str, VerdictMonitor] = field(default_factory=dict)
+
+    def part(self, work: Callable[[], T], **unit: Any) -> T:
+        """What `work` gives for one unit: from disk, where an earlier call of the same command left it.
+
+        Args:
+            work: computes something that JSON can hold.
+            unit: everything, besides the preset's constants, that decides what comes out: names, sizes, seeds.
+        """
+        path = self.out / "parts" / f"{_hash(unit)}.json"
+        if not path.is_file():
+            self.say(
+                ", ".join(f"{value}" if isinstance(value, str) else f"{name} {value}" for name, value in unit.items())
+            )
+            write_json(path, {"unit": unit, "result": work()})
+        found: T = read_json(path)["result"]
+        return found
+
+    def scores(self, domain: Domain | UnlabelledDomain, name: str, load: Callable[[], Monitor]) -> Scores:
+        """Scores of a domain's texts: from disk, where an earlier call of the same command left them.
+
+        Args:
+            domain: what `held_out` gives, or texts without labels.
+            name: of the monitor; with the domain's it names the file, so it says all that decides which monitor it is.
+            load: gives the monitor, trained or elicited.
+        """
+        path = self.out / "scores" / domain.name / f"{name}.jsonl"
+        if not path.is_file():
+            self.say(f"{domain.name}: {name}")
+            texts = domain.unlabelled() if isinstance(domain, Domain) else domain
+            write_scores(path, load().score(texts), None)
+        return read_scores(path)
+
+    def trained(
+        self,
+        name: str,
+        base: VerdictMonitor,
+        sources: Sequence[Domain],
+        config: TrainingConfig,
+        seed: int,
+    ) -> VerdictMonitor:
+        """A monitor trained on labelled texts; the same call continues what was interrupted.
+
+        Args:
+            name: of the monitor; it says all that decides which one it is.
+            base: what training starts from.
+            sources: labelled texts.
+            config, seed: as in `train`.
+        """
+        return train(base, sources, self.out / "monitors" / name, config, seed).monitor
+
+    def untrained(self, name: str) -> VerdictMonitor:
+        """A model as it came, loaded when it is first asked for; a folder is not continued with other weights."""
+        if name not in self._loaded:
+            from elicit.language_models.local import LocalModel
+
+            self.say(f"loading {name}")
+            model = LocalModel.load(name)
+            path = self.out / "manifest.json"
+            manifest = read_json(path)
+            known = manifest["models"].setdefault(name, model.fingerprint())
+            if known != model.fingerprint():
+                raise RunError(f"{self.out}: {name} is another model than when this began; choose another --out")
+            write_json(path, manifest)
+            self._loaded[name] = VerdictMonitor(model)
+        return self._loaded[name]
+
+
+def held_out(domain: Domain, size: int) -> Domain:
+    """At most so many labelled test texts, whose labels are for measuring alone.
+
+    Raises:
+        DomainError: there are not both labels among them.
+    """
+    test = domain.test.sample(size)
+    known = test.take([row for row, label in enumerate(test.labels) if label is not None])
+    if len(set(known.labels)) < 2:
+        raise DomainError(f"{domain.name}: the first {size} test texts are not of both classes; choose more test texts")
+    return known
+
+
+def conduct(
+    name: str, size: str, out: Path, say: Callable[[str], None], changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Run or continue an experiment, and write results, figures and report; what `results.json` holds.
+
+    Args:
+        name: of the experiment.
+        size: of the preset.
+        out: its folder; one that holds something else is refused.
+        say: called with one line per step.
+        changes: fields of the preset that are to have other values: a text, or a tuple of texts.
+
+    Raises:
+        RunError: the folder belongs to something else, is in use, or cannot be written.
+    """
+    module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+    changes = changes or {}
+    preset = replace(module.PRESETS[size], **changes)
+    options = [
+        word
+        for key, value in changes.items()
+        for each in ((value,) if isinstance(value, str) else value)
+        for word in (f"--{key}", each)
+    ]
+    command = shlex.join(["elicit-experiment", name, "--preset", size, *options, "--out", str(out)])
+    with claim(out):
+        _open(out, {"experiment": name, "preset": size, "sizes": json.loads(json.dumps(asdict(preset)))}, command)
+        findings: Findings = getattr(module, f"run_{name.replace('-', '_')}")(preset, Folder(out, say, command))
+        results: dict[str, Any] = {
+            "schema": SCHEMA,
+            "experiment": name,
+            "preset": size,
+            "command": command,
+            "rows": list(findings.rows),
+            "summary": list(findings.summary),
+            "warnings": list(dict.fromkeys([*findings.warnings, *training_notes(out), *alarms(findings.rows)])),
+        }
+        write_json(out / "results.json", results)
+        write_drawings([drawing for section in findings.sections for drawing in section.drawings], out / "figures")
+        report = write_report(results, findings, read_json(out / "manifest.json"), out / "report.html")
+    for line in (*findings.summary, *(f"warning: {warning}" for warning in results["warnings"])):
+        say(f"· {line}")
+    say(f"report: {report.resolve()}")
+    return results
+
+
+def training_notes(out: Path) -> list[str]:
+    """What the trainings in a folder noted, such as a stop before the end."""
+    return [
+        f"{path.parent.relative_to(out)}: {note}"
+        for path in sorted(out.rglob(HISTORY))
+        for note in read_json(path)["notes"]
+    ]
+
+
+def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What rows say that a reader should know before trusting them: texts without a score, and warnings beside figures."""
+    found = []
+    for row in rows:
+        named = ", ".join(str(value) for value in row.values() if isinstance(value, str) and value)
+        if row.get("coverage", 1.0) < 1.0:
+            found.append(f"{named}: {1 - row['coverage']:.1%} of the texts are unscored")
+        found += [
+            f"{named}, {name.replace('_', ' ')}: {figure['warning']}"
+            for name, figure in row.items()
+            if isinstance(figure, Mapping) and figure.get("warning")
+        ]
+    return found
+
+
+def _open(out: Path, asked: dict[str, Any], command: str) -> None:
+    """Write the manifest, or check that the one which is there asks for the same."""
+    path = out / "manifest.json"
+    if not path.is_file():
+        if leftovers := sorted(entry.name for entry in out.iterdir() if entry.name != ".lock"):
+            raise RunError(f"{out} is not empty and holds no experiment ({leftovers[0]}, …); choose another --out")
+        write_json(path, {"schema": SCHEMA, **asked, "command": command, "models": {}, "versions": versions()})
+        return
+    held = read_json(path)
+    for key, value in asked.items():
+        if held.get(key) != value:
+            was = (
+                f"its {key} is {held.get(key)!r}"
+                if key != "sizes"
+                else f"with other sizes of the preset {asked['preset']}"
+            )
+            raise RunError(
+                f"{out} holds another experiment: {was}; choose another --out, or repeat the command that it was made with: "
+                f"{held.get('command')}"
+            )
+
+
+def _hash(unit: Unit) -> str:
+    return hashlib.sha256(json.dumps(unit, sort_keys=True).encode()).hexdigest()[:24]

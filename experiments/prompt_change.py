@@ -1,0 +1,117 @@
+"""Does the model answer the question that is asked, or the one that it was trained on? By schedule of verdicts and instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from elicit.reports.charts import Interval, heat_map, intervals
+from elicit.reports.drawing import Drawing
+from elicit.reports.page import Section
+from experiments.experiment import Findings, Folder
+from experiments.side_effects import MEASURED, Preset, measure, sentences, tables
+
+FIRST = "classification"
+PLANS: dict[str, dict[str, Any]] = {
+    FIRST: {},
+    "mixed": {"schedule": "mixed"},
+    "classification, then instruction": {"schedule": "classification-then-instruction"},
+    "instruction, then classification": {"schedule": "instruction-then-classification"},
+    "mixed, wordings": {"schedule": "mixed", "wordings": 0.5},
+}
+PRESETS = {
+    "smoke": Preset(
+        source="vader/amazon",
+        targets=("vader/tweets", "vader/nyt"),
+        plans={name: PLANS[name] for name in (FIRST, "mixed, wordings")},
+        seeds=(0,),
+        source_texts=24,
+        epochs=1.0,
+        suite_texts=16,
+        pairs=13,
+        test_texts=48,
+    ),
+    "default": Preset(
+        source="vader/amazon",
+        targets=("vader/tweets", "vader/nyt"),
+        plans={name: plan for name, plan in PLANS.items() if name != "instruction, then classification"},
+        seeds=(0, 1, 2),
+        source_texts=480,
+        epochs=2.0,
+        suite_texts=64,
+        pairs=52,
+        test_texts=120,
+    ),
+    "full": Preset(
+        source="vader/amazon",
+        targets=("vader/tweets", "vader/nyt", "vader/movie"),
+        plans=PLANS | {"classification, wordings": {"wordings": 0.5}},
+        seeds=(0, 1, 2, 3, 4),
+        source_texts=1600,
+        epochs=2.0,
+        suite_texts=400,
+        pairs=130,
+        test_texts=1000,
+    ),
+}
+
+
+def run_prompt_change(preset: Preset, folder: Folder) -> Findings:
+    """Both suites and transfer for every schedule."""
+    rows, warnings = measure(preset, folder)
+    return Findings(rows, sentences(rows, FIRST), sections(rows), MEASURED, warnings)
+
+
+def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Question-following by schedule, right answers by kind of question, and the tables."""
+    suite = [row for row in rows if row["kind"] == "suite"]
+    plans, kinds = [row["plan"] for row in suite], list(suite[0]["accuracy"])
+    grid = [[row["accuracy"][kind]["value"] for kind in kinds] for row in suite]
+    following = Drawing(
+        "following",
+        "following",
+        "Share of texts on which the question asked is followed: "
+        + "; ".join(f"{row['plan']} {_shown(row['following'])}" for row in suite)
+        + ".",
+        intervals(
+            {"Follows the question that is asked": [Interval.of(row["plan"], row["following"]) for row in suite]},
+            "share of the texts on which the trained question has another answer",
+        ),
+        caption="Share of right answers where the trained question has another answer; 95 % intervals over texts and seeds.",
+    )
+    kinds_of_question = Drawing(
+        "kinds",
+        "kinds",
+        "Share of right answers by kind of question. "
+        + " ".join(
+            f"{plan}: " + ", ".join(f"{kind} {_number(value)}" for kind, value in zip(kinds, row, strict=True)) + "."
+            for plan, row in zip(plans, grid, strict=True)
+        ),
+        heat_map(plans, kinds, grid, (0.0, 1.0), label="question"),
+        caption="Right answers by kind of question: a model that ignores the question has the inverted one wrong.",
+    )
+    targets = list(dict.fromkeys(row["target"] for row in rows if row["kind"] == "transfer"))
+    moved = {
+        target: [Interval.of(row["plan"], row["auroc"]) for row in rows if row.get("target") == target]
+        for target in targets
+    }
+    transfer = Drawing(
+        "transfer",
+        "transfer",
+        "AUROC by schedule. "
+        + " ".join(f"{row['target']}, {row['plan']} {_shown(row['auroc'])}." for row in rows if "target" in row),
+        intervals(moved, "AUROC on held-out labels of the target", references={"chance": 0.5}),
+        caption="What the schedule does to transfer; 95 % intervals over texts and seeds.",
+    )
+    return [
+        Section("Questions", drawings=[following, kinds_of_question], tables=tables(rows)[:2]),
+        Section("Transfer", drawings=[transfer], tables=tables(rows)[2:]),
+    ]
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    return "undefined" if entry["value"] is None else f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"

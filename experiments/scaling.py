@@ -1,0 +1,321 @@
+"""How many labels of a target are labels of an adjacent domain worth?
+
+A monitor is trained on m adjacent labels and then on k labels of the target, for all m and k of a grid. The smaller sets are parts
+of the larger ones. What m adjacent labels are worth is read off the curve of target labels alone: the k at which it reaches what
+the adjacent labels reach by themselves.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.isotonic import isotonic_regression
+
+from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.errors import DomainError
+from elicit.evaluation import Resampled, difference, mean_over_seeds, paired_aurocs
+from elicit.evaluation.bootstrap import CONFIDENCE, rounded, undefined
+from elicit.monitors import KeywordMonitor, Scores, VerdictMonitor
+from elicit.reports.cells import Cell, share, signed
+from elicit.reports.charts import Curve, curves
+from elicit.reports.drawing import Drawing
+from elicit.reports.page import Section, Table
+from elicit.training import TrainingConfig
+from experiments.experiment import Findings, Folder, held_out
+
+KEYWORDS = "keywords"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of the experiment.
+
+    Attributes:
+        source: the adjacent domain.
+        targets: each is learnt and measured on its own.
+        adjacent: numbers of adjacent labels, from 0.
+        labels: numbers of target labels, from 0.
+        seeds: of training.
+        test_texts: at most this many of each target.
+        epochs: over adjacent labels.
+        fewest_examples: target labels are passed over as often as it takes to learn from so many examples, at least once.
+        batch_size: over target labels, where there may be few.
+        model: catalogue name, folder or hub id.
+    """
+
+    source: str
+    targets: tuple[str, ...]
+    adjacent: tuple[int, ...]
+    labels: tuple[int, ...]
+    seeds: tuple[int, ...]
+    test_texts: int
+    epochs: float = 1.0
+    fewest_examples: int = 96
+    batch_size: int = 8
+    model: str = "smollm2-135m-instruct"
+
+
+PRESETS = {
+    "smoke": Preset("vader/amazon", ("vader/tweets", "vader/nyt"), (0, 32), (0, 16), (0,), 48, fewest_examples=16),
+    "default": Preset(
+        "vader/amazon", ("vader/tweets", "vader/nyt"), (0, 64, 256, 1000), (0, 16, 64, 256), (0, 1, 2), 160
+    ),
+    "full": Preset(
+        "vader/amazon",
+        ("vader/tweets", "vader/nyt", "facts/elements", "sarcasm/headlines"),
+        (0, 64, 250, 500, 1000, 2000),
+        (0, 16, 64, 256),
+        (0, 1, 2, 3, 4),
+        1000,
+        fewest_examples=256,
+    ),
+}
+
+
+def run_scaling(preset: Preset, folder: Folder) -> Findings:
+    """The grid of adjacent and target labels on every target."""
+    targets = [load_domain(name) for name in preset.targets]
+    tests = [held_out(target, preset.test_texts) for target in targets]
+    source = load_domain(preset.source)
+    part = drop_overlap(source.train, targets).require_labels()
+    warnings = []
+    if dropped := len(source.train.require_labels()) - len(part):
+        warnings.append(f"{dropped} texts of {source.name} are in a target too and were not trained on")
+    enough(part, preset.adjacent)
+    rows: list[dict[str, Any]] = []
+    for target, test in zip(targets, tests, strict=True):
+        labelled = target.train.require_labels()
+        enough(labelled, preset.labels)
+        rows += target_rows(folder, preset, part, labelled, test)
+    return Findings(rows, summary(rows), sections(rows, preset), MEASURED, warnings)
+
+
+def enough(part: Domain, sizes: Sequence[int]) -> None:
+    """Refuse sizes that a domain has not got, before anything is trained.
+
+    Raises:
+        DomainError: there are fewer labels.
+    """
+    if max(sizes) > len(part):
+        raise DomainError(
+            f"{part.name}: {len(part)} labelled texts to train on, but {max(sizes)} are asked for; ask for fewer"
+        )
+
+
+def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain, test: Domain) -> list[dict[str, Any]]:
+    """One row per cell of the grid, then what each number of adjacent labels is worth."""
+    scores: dict[str, Scores] = {}
+    for k in preset.labels[1:]:
+        chosen = labelled.balanced_sample(k)
+        scores[f"{KEYWORDS} {k}"] = folder.scores(test, f"{KEYWORDS}-{k}", lambda: KeywordMonitor.fit_domains([chosen]))  # noqa: B023
+    for m in preset.adjacent:
+        for k in preset.labels:
+            for seed in preset.seeds:
+                name = f"adjacent-{m}-target-{k}-{seed}" if m or k else "untrained"
+                scores[f"{m} {k} {seed}"] = folder.scores(
+                    test,
+                    name,
+                    lambda: trained(folder, preset, source, labelled, m, k, seed),  # noqa: B023
+                )
+    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    means = {
+        (m, k): mean_over_seeds([figures[f"{m} {k} {seed}"] for seed in preset.seeds])
+        for m in preset.adjacent
+        for k in preset.labels
+    }
+    rows: list[dict[str, Any]] = []
+    for (m, k), found in means.items():
+        row = {
+            "kind": "cell",
+            "target": test.name,
+            "adjacent_labels": m,
+            "target_labels": k,
+            "seeds": len(preset.seeds),
+        }
+        row |= {"n": n, "coverage": statistics.mean(scores[f"{m} {k} {seed}"].coverage for seed in preset.seeds)}
+        row["auroc"] = found.to_json()
+        row["versus_no_adjacent"] = difference(found, means[0, k]) if m else undefined("it has no adjacent labels")
+        if k:
+            keyword = figures[f"{KEYWORDS} {k}"]
+            row |= {"keyword_auroc": keyword.to_json(), "versus_keyword": difference(found, keyword)}
+        rows.append(row)
+    alone = [means[0, k] for k in preset.labels]
+    for m in preset.adjacent[1:]:
+        value = worth(means[m, 0], alone, preset.labels)
+        rows.append({"kind": "worth", "target": test.name, "adjacent_labels": m, "target_labels_worth": value})
+        if value["value"] is not None:
+            rows[-1]["target_labels_per_adjacent_label"] = rounded(value["value"] / m)
+    return rows
+
+
+def trained(
+    folder: Folder, preset: Preset, source: Domain, labelled: Domain, m: int, k: int, seed: int
+) -> VerdictMonitor:
+    """The model trained on m adjacent labels, then on k labels of the target."""
+    monitor = folder.untrained(preset.model)
+    if m:
+        config = TrainingConfig(texts=m, epochs=preset.epochs)
+        monitor = folder.trained(f"adjacent-{m}-{seed}", monitor, [source], config, seed)
+    if k:
+        epochs = max(1.0, preset.fewest_examples / k)
+        config = TrainingConfig(texts=k, epochs=epochs, batch_size=preset.batch_size)
+        name = f"{labelled.name.replace('/', '-')}-adjacent-{m}-target-{k}-{seed}"
+        monitor = folder.trained(name, monitor, [labelled], config, seed)
+    return monitor
+
+
+def worth(adjacent: Resampled, alone: Sequence[Resampled], labels: Sequence[int]) -> dict[str, Any]:
+    """How many target labels alone reach what adjacent labels reach alone, with an interval over texts and seeds.
+
+    The curve of target labels is made to rise (isotonic regression) and joined between the measured numbers on a scale of
+    log (1 + k). Nothing is read beyond its ends: where the adjacent labels do better than the most target labels, the value is
+    undefined, and an end of the interval that lies there is None.
+
+    Args:
+        adjacent: AUROC of adjacent labels alone.
+        alone: AUROC of target labels alone, by number of labels.
+        labels: those numbers, from 0.
+    """
+    value = crossing(adjacent.value, [figure.value for figure in alone], labels)
+    replicates = np.stack([figure.replicates for figure in alone], axis=1)
+    drawn = np.array([crossing(*pair, labels) for pair in zip(adjacent.replicates, replicates, strict=True)])
+    tails = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    low, high = (float(end) for end in np.quantile(drawn, tails, method="nearest"))
+    low, high = min(low, value), max(high, value)
+    if not np.isfinite(value):
+        beyond = f"more than {labels[-1]}: the curve of target labels does not reach that of the adjacent ones"
+        return undefined(beyond) | ({"at_least": rounded(low)} if np.isfinite(low) else {"at_least": labels[-1]})
+    entry: dict[str, Any] = {"value": rounded(value), "low": rounded(low)}
+    return entry | {"high": rounded(high) if np.isfinite(high) else None}
+
+
+def crossing(level: float, curve: Sequence[float], labels: Sequence[int]) -> float:
+    """The smallest number of labels at which a curve, made to rise, reaches a level; infinite where it does not."""
+    rising = isotonic_regression(np.asarray(curve, dtype=np.float64))
+    if level <= rising[0]:
+        return float(labels[0])
+    if level > rising[-1]:
+        return float("inf")
+    at = int(np.argmax(rising >= level))
+    share_of_step = (level - rising[at - 1]) / (rising[at] - rising[at - 1])
+    left, right = np.log1p(labels[at - 1]), np.log1p(labels[at])
+    return float(np.expm1(left + share_of_step * (right - left)))
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the most adjacent labels are worth, and whether they help beside target labels."""
+    sentences = []
+    for target in dict.fromkeys(row["target"] for row in rows):
+        own = [row for row in rows if row["target"] == target]
+        most = [row for row in own if row["kind"] == "worth"][-1]
+        found, m = most["target_labels_worth"], most["adjacent_labels"]
+        if found["value"] is None:
+            sentences.append(f"{target}: {m} adjacent labels are worth more than all target labels that were tried.")
+        else:
+            high = f"{found['high']:.0f}" if found["high"] is not None else "more than were tried"
+            sentences.append(
+                f"{target}: {m} adjacent labels are worth {found['value']:.0f} [{found['low']:.0f}, {high}] target labels, "
+                f"{most['target_labels_per_adjacent_label']:.2f} each."
+            )
+        beside = [row for row in own if row["kind"] == "cell" and row["adjacent_labels"] == m and row["target_labels"]]
+        read = [f"{row['target_labels']} ({row['versus_no_adjacent']['reading']})" for row in beside]
+        sentences.append(f"{target}: with {m} adjacent labels against none, beside target labels: {', '.join(read)}.")
+    return sentences
+
+
+def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]:
+    """Curves with bands per target, the grid, and what adjacent labels are worth."""
+    cells = [row for row in rows if row["kind"] == "cell"]
+    panels = {
+        target: [
+            _curve([row for row in cells if row["target"] == target and row["target_labels"] == k], k)
+            for k in preset.labels
+        ]
+        for target in preset.targets
+    }
+    said = "; ".join(
+        f"{target}, {curve.name}: "
+        + ", ".join(f"{x:g} adjacent {y:.3f}" for x, y in zip(curve.x, curve.y, strict=True))
+        for target, held in panels.items()
+        for curve in held
+    )
+    drawing = Drawing(
+        "curves",
+        "curves",
+        f"AUROC by number of adjacent labels, one curve per number of target labels. {said}.",
+        curves(panels, f"labels of {preset.source}", "AUROC", preset.adjacent, logarithmic=True),
+        caption="AUROC on held-out labels of the target; bands are 95 % intervals over texts and seeds.",
+    )
+    grid = Table(
+        "Means over seeds, 95 % intervals over texts and seeds",
+        (
+            "Target",
+            "Adjacent labels",
+            "Target labels",
+            "AUROC",
+            "Above no adjacent",
+            "Keywords, target labels",
+            "Above keywords",
+            "Coverage",
+        ),
+        [
+            (
+                row["target"],
+                row["adjacent_labels"],
+                row["target_labels"],
+                row["auroc"],
+                signed(row["versus_no_adjacent"]),
+                row.get("keyword_auroc"),
+                signed(row["versus_keyword"]) if "versus_keyword" in row else None,
+                share(row["coverage"]),
+            )
+            for row in cells
+        ],
+    )
+    value = Table(
+        "What adjacent labels alone are worth in target labels alone",
+        ("Target", "Adjacent labels", "Worth target labels", "Per adjacent label"),
+        [
+            (
+                row["target"],
+                row["adjacent_labels"],
+                _worth(row["target_labels_worth"]),
+                row.get("target_labels_per_adjacent_label"),
+            )
+            for row in rows
+            if row["kind"] == "worth"
+        ],
+    )
+    return [Section("Adjacent labels", drawings=[drawing], tables=[value, grid])]
+
+
+def _curve(rows: Sequence[Mapping[str, Any]], k: int) -> Curve:
+    figures = [row["auroc"] for row in rows]
+    return Curve(
+        f"{k} target labels",
+        [row["adjacent_labels"] for row in rows],
+        [figure["value"] for figure in figures],
+        [figure["low"] for figure in figures],
+        [figure["high"] for figure in figures],
+    )
+
+
+def _worth(found: Mapping[str, Any]) -> Cell:
+    if found["value"] is None:
+        return Cell("undefined", found["undefined"], kind="undefined")
+    high = f"{found['high']:.0f}" if found["high"] is not None else "beyond"
+    return Cell(f"{found['value']:.0f}", f"[{found['low']:.0f}, {high}]", repr(found["value"]))
+
+
+MEASURED = (
+    "A monitor is trained on adjacent labels first and then on those of the target. The smaller sets are parts of the larger ones; "
+    "both have as many flagged as cleared texts, as far as there are enough.",
+    "Few target labels are passed over several times, so that every training takes some steps.",
+    "Every figure is on the same test texts of the target; intervals draw these texts and seeds, so that differences are paired.",
+    "What adjacent labels are worth is read off the curve of target labels alone, made to rise and joined between measured numbers "
+    "on a scale of log (1 + k). Nothing is read beyond the last measured number: it is then undefined.",
+)

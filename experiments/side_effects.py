@@ -1,0 +1,301 @@
+"""What training on verdicts does besides: does the model still read the question and follow instructions, and does it transfer?
+
+A plan is a training, by the options of `TrainingConfig` in which it differs from verdicts alone; the first plan is what others are
+compared with. Every plan is trained on the same texts, once per seed, and asked the same questions.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.evaluation import Resampled, difference, mean_over_seeds, paired_aurocs
+from elicit.evaluation.bootstrap import undefined
+from elicit.evaluation.prompt_change import PromptChange, prompt_change
+from elicit.evaluation.retention import Retention, retention
+from elicit.monitors import KeywordMonitor, Scores, VerdictMonitor
+from elicit.reports.cells import percent, share, signed
+from elicit.reports.page import Table
+from elicit.training import TrainingConfig
+from elicit.training.instructions import own_instructions
+from experiments.experiment import Folder, held_out
+
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of an experiment on side effects.
+
+    Attributes:
+        source: what is trained on; its test texts are what the questions are about.
+        targets: where transfer is measured.
+        plans: by name, the options of each training.
+        seeds: of training.
+        source_texts, epochs: of each training.
+        suite_texts: test texts of the source about which every question is asked.
+        pairs: held-out instructions.
+        test_texts: at most this many of each target.
+        model: catalogue name, folder or hub id.
+    """
+
+    source: str
+    targets: tuple[str, ...]
+    plans: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[int, ...]
+    source_texts: int
+    epochs: float
+    suite_texts: int
+    pairs: int
+    test_texts: int
+    model: str = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One plan: means over seeds, with resamples that drew the same for all plans."""
+
+    following: Resampled
+    accuracy: dict[str, Resampled]
+    loss_growth: Resampled | None
+    pass_rate: Resampled
+
+
+def measure(preset: Preset, folder: Folder) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row per plan for questions and instructions, a row per plan and target for transfer; and warnings."""
+    source, targets = load_domain(preset.source), [load_domain(name) for name in preset.targets]
+    suite = held_out(source, preset.suite_texts)
+    tests = [held_out(target, preset.test_texts) for target in targets]
+    part = drop_overlap(source.train, targets).require_labels()
+    warnings = []
+    if dropped := len(source.train.require_labels()) - len(part):
+        warnings.append(f"{dropped} texts of {source.name} are in a target too and were not trained on")
+    rows = [*suite_rows(preset, folder, part, suite, warnings)]
+    for test in tests:
+        rows += transfer_rows(preset, folder, part, test)
+    return rows, list(dict.fromkeys(warnings))
+
+
+def suite_rows(
+    preset: Preset, folder: Folder, part: Domain, suite: Domain, warnings: list[str]
+) -> list[dict[str, Any]]:
+    """Question-following and retention of every plan, beside the untrained model and the first plan."""
+    runs = {UNTRAINED: [suites(preset, folder, part, suite, UNTRAINED, 0)]}
+    runs |= {plan: [suites(preset, folder, part, suite, plan, seed) for seed in preset.seeds] for plan in preset.plans}
+    before = runs[UNTRAINED][0][1]
+    found = {
+        plan: Measured(
+            mean_over_seeds([changed.following() for changed, _ in held]),
+            {
+                kind: mean_over_seeds([changed.accuracy(kind) for changed, _ in held])
+                for kind in dict.fromkeys(asked.kind for asked in held[0][0].asked)
+            },
+            None if plan == UNTRAINED else mean_over_seeds([kept.loss_growth(before) for _, kept in held]),
+            mean_over_seeds([kept.pass_rate() for _, kept in held]),
+        )
+        for plan, held in runs.items()
+    }
+    first, untrained = found[next(iter(preset.plans))], found[UNTRAINED]
+    rows = []
+    for plan, measured in found.items():
+        changed = runs[plan][0][0]
+        warnings += [f"not asked: {skipped}" for skipped in changed.skipped]
+        rows.append(
+            {
+                "kind": "suite",
+                "plan": plan,
+                "options": dict(preset.plans.get(plan, {})),
+                "seeds": len(runs[plan]),
+                "n": len(suite),
+                "coverage": statistics.mean(_coverage(changed) for changed, _ in runs[plan]),
+                "following": measured.following.to_json(),
+                "following_versus_first": _against(measured.following, first.following, measured is first),
+                "accuracy": {kind: figure.to_json() for kind, figure in measured.accuracy.items()},
+                "instructions": preset.pairs,
+                "loss_growth": undefined("it is what the loss is compared with")
+                if measured.loss_growth is None
+                else measured.loss_growth.to_json(),
+                "pass_rate": measured.pass_rate.to_json(),
+                "pass_rate_versus_untrained": _against(measured.pass_rate, untrained.pass_rate, measured is untrained),
+            }
+        )
+    return rows
+
+
+def transfer_rows(preset: Preset, folder: Folder, part: Domain, test: Domain) -> list[dict[str, Any]]:
+    """AUROC of every plan on a target, beside the first plan, the untrained model and keywords from the same labels."""
+    scores: dict[str, Scores] = {
+        UNTRAINED: folder.scores(test, UNTRAINED, lambda: folder.untrained(preset.model)),
+        "keyword": folder.scores(
+            test, "keyword", lambda: KeywordMonitor.fit_domains([part.balanced_sample(preset.source_texts)])
+        ),
+    }
+    for plan in preset.plans:
+        for seed in preset.seeds:
+            name = _name(plan, seed)
+            scores[name] = folder.scores(test, name, lambda: trained(preset, folder, part, plan, seed))  # noqa: B023
+    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    means = {UNTRAINED: figures[UNTRAINED]}
+    means |= {plan: mean_over_seeds([figures[_name(plan, seed)] for seed in preset.seeds]) for plan in preset.plans}
+    first = means[next(iter(preset.plans))]
+    return [
+        {
+            "kind": "transfer",
+            "plan": plan,
+            "target": test.name,
+            "seeds": 1 if plan == UNTRAINED else len(preset.seeds),
+            "n": n,
+            "coverage": scores[UNTRAINED].coverage
+            if plan == UNTRAINED
+            else statistics.mean(scores[_name(plan, seed)].coverage for seed in preset.seeds),
+            "auroc": found.to_json(),
+            "versus_first": _against(found, first, found is first),
+            "keyword_auroc": figures["keyword"].to_json(),
+            "versus_keyword": difference(found, figures["keyword"]),
+        }
+        for plan, found in means.items()
+    ]
+
+
+def suites(
+    preset: Preset, folder: Folder, part: Domain, suite: Domain, plan: str, seed: int
+) -> tuple[PromptChange, Retention]:
+    """Both suites on one model, from disk where they were run before."""
+
+    def work() -> dict[str, Any]:
+        monitor = folder.untrained(preset.model) if plan == UNTRAINED else trained(preset, folder, part, plan, seed)
+        pairs = own_instructions(preset.pairs, held_out=True)
+        return {
+            "prompt_change": prompt_change(monitor.model, suite).held(),
+            "retention": retention(monitor.model, pairs).held(),
+        }
+
+    held = folder.part(work, what="suites", plan=plan, seed=seed)
+    return PromptChange.from_held(held["prompt_change"]), Retention.from_held(held["retention"])
+
+
+def trained(preset: Preset, folder: Folder, part: Domain, plan: str, seed: int) -> VerdictMonitor:
+    """The monitor of a plan."""
+    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs, **preset.plans[plan])
+    return folder.trained(_name(plan, seed), folder.untrained(preset.model), [part], config, seed)
+
+
+def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Questions and instructions by plan, and transfer by plan and target."""
+    suite = [row for row in rows if row["kind"] == "suite"]
+    return [
+        Table(
+            "Questions and instructions: means over seeds, 95 % intervals over texts and seeds",
+            (
+                "Plan",
+                "Follows the question",
+                "Above the first plan",
+                "Loss on instructions",
+                "Instructions right",
+                "Above untrained",
+                "Coverage",
+            ),
+            [
+                (
+                    row["plan"],
+                    row["following"],
+                    signed(row["following_versus_first"]),
+                    percent(row["loss_growth"], signed=True),
+                    row["pass_rate"],
+                    signed(row["pass_rate_versus_untrained"]),
+                    share(row["coverage"]),
+                )
+                for row in suite
+            ],
+        ),
+        Table(
+            "Right answers by kind of question",
+            ("Plan", *suite[0]["accuracy"]),
+            [(row["plan"], *row["accuracy"].values()) for row in suite],
+        ),
+        Table(
+            "Transfer: means over seeds, 95 % intervals over texts and seeds",
+            (
+                "Plan",
+                "Target",
+                "AUROC",
+                "Above the first plan",
+                "Keywords, same labels",
+                "Above keywords",
+                "Texts",
+                "Coverage",
+            ),
+            [
+                (
+                    row["plan"],
+                    row["target"],
+                    row["auroc"],
+                    signed(row["versus_first"]),
+                    row["keyword_auroc"],
+                    signed(row["versus_keyword"]),
+                    row["n"],
+                    share(row["coverage"]),
+                )
+                for row in rows
+                if row["kind"] == "transfer"
+            ],
+        ),
+    ]
+
+
+def sentences(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
+    """What each plan changed against the first one, as far as the paired intervals say."""
+    found = []
+    for row in (row for row in rows if row["kind"] == "suite"):
+        plan, growth = row["plan"], row["loss_growth"]
+        if plan == UNTRAINED:
+            found.append(
+                f"The untrained model follows the question on {_share(row['following'])} of the texts that tell."
+            )
+            continue
+        said = f"{plan}: follows the question on {_share(row['following'])}"
+        if plan != first:
+            said += f" ({row['following_versus_first']['reading']} than {first})".replace(
+                "no clear difference than", "no clear difference from"
+            )
+        said += f", loss on instructions {_share(growth, '+')}"
+        for transfer in (other for other in rows if other["kind"] == "transfer" and other["plan"] == plan):
+            auroc = transfer["auroc"]
+            reading = "" if plan == first else f" ({transfer['versus_first']['reading']})"
+            said += f", AUROC {auroc['value']:.3f} on {transfer['target']}{reading}"
+        found.append(f"{said}.")
+    return found
+
+
+def _share(entry: Mapping[str, Any], sign: str = "") -> str:
+    if entry["value"] is None:
+        return "an undefined share"
+    low, high = (f"{entry[end]:{sign}.0%}" for end in ("low", "high"))
+    return f"{entry['value']:{sign}.0%} [{low}, {high}]"
+
+
+def _against(found: Resampled, other: Resampled, same: bool) -> dict[str, Any]:
+    return undefined("it is what others are compared with") if same else difference(found, other)
+
+
+def _coverage(changed: PromptChange) -> float:
+    return float(np.isfinite(changed.odds).mean())
+
+
+def _name(plan: str, seed: int) -> str:
+    return f"{plan.replace(', ', '-').replace(' ', '-')}-{seed}"
+
+
+MEASURED = (
+    "Question-following is the share of right answers among texts for which the question asked and the trained question have "
+    "different right answers; inverted and unrelated questions count equally. The wordings asked here were never trained on.",
+    "Loss on instructions is the mean negative log-likelihood of held-out responses, as growth over the untrained model’s; right "
+    "answers are those that a program can check.",
+    "All trainings see the same verdicts. Every figure is a mean over seeds; intervals draw texts or instruction pairs, and seeds, "
+    "the same for all plans, so that differences are paired.",
+)

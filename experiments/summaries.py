@@ -1,0 +1,300 @@
+"""How good are summaries by untrained and trained models, and does the verdict survive when the monitor reads them?
+
+References that experts wrote say how good a summary is: ROUGE of what a model writes, and how likely it finds what the expert
+wrote. Texts of a labelled domain say what a summary keeps of what the question is about: monitors score the texts, and then
+summaries of them by the untrained and by the trained model.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.domains.reference_summaries import ReferenceSummary, load_reference_summaries
+from elicit.evaluation import Resampled, difference, mean_over_seeds
+from elicit.evaluation.bootstrap import resampled_means, undefined
+from elicit.evaluation.summaries import INSTRUCTION, ROUGE, Survival, copied, reference_losses, rouge, survival_figures
+from elicit.language_models.generation import Generation
+from elicit.monitors import KeywordMonitor, Monitor, VerdictMonitor
+from elicit.reports.cells import share, signed
+from elicit.reports.charts import Interval, intervals
+from elicit.reports.drawing import Drawing
+from elicit.reports.page import Section, Table
+from elicit.training import TrainingConfig
+from experiments.experiment import Findings, Folder, held_out
+
+UNTRAINED, TRAINED, LEAD = "untrained", "trained", "first sentence"
+MODELS = (UNTRAINED, TRAINED)
+FIGURES = (*ROUGE, "loss")
+TITLES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "loss": "loss on references"}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of the experiment.
+
+    Attributes:
+        source: what the trained model was trained on.
+        target: labelled texts, of which some need a summary.
+        seeds: of training.
+        source_texts, epochs: of training.
+        test_texts: at most this many of the target.
+        references: pairs of text and expert's summary.
+        tokens: of a summary.
+        model: catalogue name, folder or hub id.
+    """
+
+    source: str
+    target: str
+    seeds: tuple[int, ...]
+    source_texts: int
+    epochs: float
+    test_texts: int
+    references: int
+    tokens: int
+    model: str = "smollm2-135m-instruct"
+
+
+PRESETS = {
+    "smoke": Preset("vader/amazon", "vader/movie", (0,), 24, 1.0, 16, 4, 16),
+    "default": Preset("pyrit/objective", "pyrit/harm", (0, 1, 2), 160, 1.0, 100, 60, 48),
+    "full": Preset("pyrit/objective", "pyrit/harm", (0, 1, 2, 3, 4), 2000, 2.0, 500, 250, 96),
+}
+
+
+def run_summaries(preset: Preset, folder: Folder) -> Findings:
+    """Quality against references, and survival of the verdict."""
+    target = load_domain(preset.target)
+    source = drop_overlap(load_domain(preset.source).train, [target]).require_labels()
+    source = source.balanced_sample(preset.source_texts)
+    test, pairs = held_out(target, preset.test_texts), load_reference_summaries(preset.references)
+    work = _Work(preset, folder, source)
+    rows = work.quality(pairs) + work.survival(test)
+    return Findings(rows, summary(rows), sections(rows), MEASURED)
+
+
+@dataclass(frozen=True)
+class _Work:
+    preset: Preset
+    folder: Folder
+    source: Domain
+
+    def model(self, name: str, seed: int) -> VerdictMonitor:
+        start = self.folder.untrained(self.preset.model)
+        if name == UNTRAINED:
+            return start
+        config = TrainingConfig(texts=self.preset.source_texts, epochs=self.preset.epochs)
+        return self.folder.trained(f"trained-{seed}", start, [self.source], config, seed)
+
+    def seeds(self, name: str) -> tuple[int, ...]:
+        # The likeliest summary of the untrained model is the same whatever the seed.
+        return self.preset.seeds[:1] if name == UNTRAINED else self.preset.seeds
+
+    def written(self, name: str, seed: int, what: str, texts: Sequence[str]) -> list[Generation]:
+        """Summaries by one model, from disk where an earlier call left them."""
+
+        def write() -> list[dict[str, Any]]:
+            model = self.model(name, seed).model
+            found = model.generate(INSTRUCTION, texts, self.preset.tokens, description=f"summaries of {what}")
+            return [{"text": answer.text, "finished": answer.finished, "reason": answer.reason} for answer in found]
+
+        held = self.folder.part(write, summaries_of=what, by=name, seed=seed)
+        # A model that ends at once has written nothing that could be read.
+        return [
+            Generation(
+                each["text"], (), each["finished"], each["reason"] or (None if each["text"] else "it wrote nothing")
+            )
+            for each in held
+        ]
+
+    def quality(self, pairs: Sequence[ReferenceSummary]) -> list[dict[str, Any]]:
+        """One row per model, and one for the text's first sentence."""
+        texts, references = [pair.text for pair in pairs], [pair.summary for pair in pairs]
+        lead = rouge([Generation(text.partition(" . ")[0]) for text in texts], references)
+        values: dict[str, list[dict[str, np.ndarray]]] = {LEAD: [lead]}
+        shares: dict[str, list[float]] = {LEAD: [1.0]}
+        for name in MODELS:
+            values[name], shares[name] = [], []
+            for seed in self.seeds(name):
+                answers = self.written(name, seed, "abstracts", texts)
+                losses = self.folder.part(
+                    lambda: list(reference_losses(self.model(name, seed).model, texts, references)),  # noqa: B023
+                    references_by=name,
+                    seed=seed,
+                )
+                values[name].append(rouge(answers, references) | {"loss": np.array(losses)})
+                shares[name].append(float(np.nanmean(copied(answers, texts))))
+        rows = []
+        for name, held in values.items():
+            row: dict[str, Any] = {"kind": "quality", "model": name, "seeds": len(held), "n": len(pairs)}
+            row["coverage"] = statistics.mean(float(np.isfinite(part["rouge1"]).mean()) for part in held)
+            for key in FIGURES:
+                row[key] = _means(held, key).to_json() if key in held[0] else undefined("it is no model")
+                if name == TRAINED:
+                    row[f"{key}_gain"] = _gain(held, values[UNTRAINED][0], key)
+            row["copied"] = statistics.mean(shares[name])
+            rows.append(row)
+        return rows
+
+    def survival(self, test: Domain) -> list[dict[str, Any]]:
+        """One row per reader and writer: what the reader finds in the texts and in summaries of them."""
+        rows = []
+        for reader in (*MODELS, "keywords"):
+            for writer in MODELS:
+                pairs = [(seed, seed if writer == TRAINED else self.preset.seeds[0]) for seed in self.preset.seeds]
+                if reader != TRAINED and writer != TRAINED:
+                    pairs = pairs[:1]
+                found = [self._survival(test, reader, mine, writer, other) for mine, other in pairs]
+                rows.append(
+                    {
+                        "kind": "survival",
+                        "reader": reader,
+                        "writer": writer,
+                        "seeds": len(found),
+                        **survival_figures(found),
+                    }
+                )
+        return rows
+
+    def _survival(self, test: Domain, reader: str, seed: int, writer: str, other: int) -> Survival:
+        answers = self.written(writer, other, test.name, test.texts)
+        # An empty text is an unscored one.
+        summaries = replace(test, texts=tuple(answer.text if answer.reason is None else "" for answer in answers))
+
+        def load() -> Monitor:
+            if reader == "keywords":
+                return KeywordMonitor.fit_domains([self.source])
+            return VerdictMonitor(self.model(reader, seed).model, test.question)
+
+        name = f"{reader}-{seed if reader == TRAINED else 0}"
+        of_texts = self.folder.scores(test, name, load)
+        of_summaries = self.folder.scores(summaries, f"{name}-reads-{writer}-{other}", load)
+        return Survival(of_texts, of_summaries, test.labels, test.groups)
+
+
+def _means(held: Sequence[Mapping[str, np.ndarray]], key: str) -> Resampled:
+    """Mean over texts and seeds of one figure, each resample drawing the same texts for all seeds."""
+    known = np.all([np.isfinite(part[key]) for part in held], axis=0)
+    return mean_over_seeds([resampled_means(part[key][known]) for part in held])
+
+
+def _gain(held: Sequence[Mapping[str, np.ndarray]], before: Mapping[str, np.ndarray], key: str) -> dict[str, Any]:
+    known = np.all([np.isfinite(part[key]) for part in (*held, before)], axis=0)
+    after = mean_over_seeds([resampled_means(part[key][known]) for part in held])
+    return difference(after, resampled_means(before[key][known]))
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What training did to summaries, and what summaries do to verdicts."""
+    quality = {row["model"]: row for row in rows if row["kind"] == "quality"}
+    trained, before = quality[TRAINED], quality[UNTRAINED]
+    reading = {"better": "higher", "worse": "lower"}
+    loss, overlap = trained["loss_gain"], trained["rougeL_gain"]
+    sentences = [
+        f"ROUGE-L against experts’ summaries is {before['rougeL']['value']:.3f} for the untrained model, "
+        f"{trained['rougeL']['value']:.3f} after training on verdicts ({_said(overlap, reading)}), and "
+        f"{quality[LEAD]['rougeL']['value']:.3f} for the first sentence of the text.",
+        f"The loss on experts’ summaries is {before['loss']['value']:.2f} nats a token before training and "
+        f"{trained['loss']['value']:.2f} after it ({_said(loss, reading)}).",
+    ]
+    for row in rows:
+        if row["kind"] == "survival" and row["reader"] == TRAINED:
+            lost = row["auroc_difference"]
+            what = (
+                "undefined"
+                if lost["value"] is None
+                else f"{lost['value']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}]"
+            )
+            sentences.append(
+                f"The trained monitor gives a summary by the {row['writer']} model the same verdict as its text in "
+                f"{row['same_verdict']['value']:.0%} of the cases; AUROC changes by {what}."
+            )
+    return sentences
+
+
+def _said(entry: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    if entry["value"] is None:
+        return "the difference is undefined"
+    return words.get(entry["reading"], entry["reading"])
+
+
+def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
+    """Quality, and survival of the verdict."""
+    quality = [row for row in rows if row["kind"] == "quality"]
+    survival = [row for row in rows if row["kind"] == "survival"]
+    rouges = {TITLES[key]: [Interval.of(row["model"], row[key]) for row in quality] for key in ROUGE}
+    read = {
+        f"read by {reader}": [
+            Interval.of("the text itself" if place == "auroc_text" else f"summary, {row['writer']}", row[place], place)
+            for at, row in enumerate(own)
+            for place in (("auroc_text", "auroc_summary") if at == 0 else ("auroc_summary",))
+        ]
+        for reader in (*MODELS, "keywords")
+        if (own := [row for row in survival if row["reader"] == reader])
+    }
+    drawings = [
+        Drawing(
+            "rouge",
+            "intervals",
+            "ROUGE against experts’ summaries, by model, with intervals; the figures are in the table.",
+            intervals(rouges, "F-measure"),
+        ),
+        Drawing(
+            "survival",
+            "intervals",
+            "AUROC on texts and on summaries of them, by the monitor that reads; the figures are in the table.",
+            intervals(read, "AUROC", references={"chance": 0.5}),
+        ),
+    ]
+    table = Table(
+        "Summaries of abstracts against those of experts",
+        ("Summary by", *TITLES.values(), "ROUGE-L gain", "Loss gain", "Copied", "Texts", "Coverage"),
+        [
+            (
+                row["model"],
+                *(row[key] for key in FIGURES),
+                *(signed(row[f"{key}_gain"]) if f"{key}_gain" in row else None for key in ("rougeL", "loss")),
+                share(row["copied"]),
+                row["n"],
+                share(row["coverage"]),
+            )
+            for row in quality
+        ],
+    )
+    kept = Table(
+        "The same monitor reads the texts, and summaries of them",
+        ("Reader", "Summary by", "AUROC, text", "AUROC, summary", "Difference", "Same verdict", "Texts", "Coverage"),
+        [
+            (
+                row["reader"],
+                row["writer"],
+                row["auroc_text"],
+                row["auroc_summary"],
+                signed(row["auroc_difference"]),
+                row["same_verdict"],
+                row["n"],
+                share(row["coverage"]),
+            )
+            for row in survival
+        ],
+    )
+    return [
+        Section("Quality", drawings=drawings[:1], tables=[table]),
+        Section("Does the verdict survive?", drawings=drawings[1:], tables=[kept]),
+    ]
+
+
+MEASURED = (
+    "Summaries take the likeliest token at each step, under one instruction for all models.",
+    "Quality is measured on abstracts of papers and summaries that experts wrote of them: F-measures of ROUGE with stemmed words, "
+    "and the mean negative log-likelihood of the expert’s tokens. Copied is the share of a summary’s pairs of neighbouring "
+    "words that stand in its text.",
+    "Differences between models are paired: the same texts in each draw. Survival draws test texts and seeds.",
+    "A verdict is whether a score lies above the threshold that calibration without labels finds among texts, or among summaries.",
+    "A text of which nothing was written stays unscored, and is left out of both sides of the comparison.",
+)

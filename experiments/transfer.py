@@ -1,0 +1,448 @@
+"""How far does training on one domain carry to others, and does the distance between two domains foretell it?
+
+Every domain is source and target in turn. A monitor trained on the target's own training texts is what transfer is measured
+against: gap recovered lies between the untrained model (0) and it (1). Two more rows train on several domains with as many texts in
+all: on every domain but the target, and on every domain outside the target's family (the part of its name before the slash).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.covariance import LedoitWolf
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+
+from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.evaluation import Resampled, difference, gap_recovered, mean_over_seeds, paired_aurocs
+from elicit.evaluation.bootstrap import REPLICATES, undefined
+from elicit.monitors import KeywordMonitor, Scores
+from elicit.reports.cells import percent, share, signed
+from elicit.reports.charts import Point, heat_map, scatter
+from elicit.reports.drawing import Drawing
+from elicit.reports.page import Section, Table
+from elicit.training import TrainingConfig
+from experiments.experiment import Findings, Folder, held_out
+
+OWN, SINGLE, FAMILY, ALL = "own labels", "one domain", "other families", "all but the target"
+DISTANCES = {"keyword_distance": "keyword distance", "state_distance": "hidden-state distance"}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of the experiment.
+
+    Attributes:
+        domains: each is source and target.
+        seeds: of training.
+        source_texts: of each training, from one domain or several.
+        epochs: of training.
+        test_texts: at most this many of each target.
+        distance_texts: training texts of each domain, without their labels, between which distances are measured.
+        model: catalogue name, folder or hub id.
+    """
+
+    domains: tuple[str, ...]
+    seeds: tuple[int, ...]
+    source_texts: int
+    epochs: float
+    test_texts: int
+    distance_texts: int
+    model: str = "smollm2-135m-instruct"
+
+
+PRESETS = {
+    "smoke": Preset(("vader/amazon", "vader/tweets", "facts/countries"), (0,), 24, 1.0, 48, 24),
+    "default": Preset(
+        domains=(
+            "vader/amazon",
+            "vader/tweets",
+            "vader/nyt",
+            "facts/countries",
+            "facts/elements",
+            "sarcasm/headlines",
+        ),
+        seeds=(0, 1, 2),
+        source_texts=320,
+        epochs=1.0,
+        test_texts=120,
+        distance_texts=120,
+    ),
+    "full": Preset(
+        domains=(
+            "vader/amazon",
+            "vader/tweets",
+            "vader/nyt",
+            "vader/movie",
+            "facts/countries",
+            "facts/elements",
+            "sarcasm/headlines",
+            "spam/sms",
+            "pyrit/harm",
+            "pyrit/objective",
+            "agent/web-policy",
+        ),
+        seeds=(0, 1, 2, 3, 4),
+        source_texts=2000,
+        epochs=2.0,
+        test_texts=1000,
+        distance_texts=600,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a monitor is trained on: labels of which domains, and the kind of row that it is for a target."""
+
+    kind: str
+    sources: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return "+".join(source.replace("/", "-") for source in self.sources)
+
+
+def run_transfer(preset: Preset, folder: Folder) -> Findings:
+    """Every source on every target, several sources together, and the distances between domains."""
+    domains = {name: load_domain(name) for name in preset.domains}
+    tests = {name: held_out(domain, preset.test_texts) for name, domain in domains.items()}
+    parts, warnings = training_parts(domains)
+    rows: list[dict[str, Any]] = []
+    aurocs: dict[tuple[str, str], Resampled] = {}
+    for target, test in tests.items():
+        found, singles = target_rows(folder, preset, target, test, parts)
+        rows += found
+        aurocs |= {(source, target): figure for source, figure in singles.items()}
+    distances = folder.part(lambda: domain_distances(folder, preset, domains), what="distances between domains")
+    for pair in distances:
+        shortfall = [difference(aurocs[pair["source"], t], aurocs[t, t]) for t in (pair["target"],)]
+        pair["auroc_below_own_labels"] = shortfall[0]
+    correlations = {key: rank_correlation(distances, key, aurocs, preset.domains) for key in DISTANCES}
+    rows += [{"kind": "distance", **pair} for pair in distances]
+    rows += [{"kind": "rank correlation", "distance": key, "spearman": found} for key, found in correlations.items()]
+    return Findings(
+        rows, summary(rows, correlations), sections(rows, preset, distances, correlations), MEASURED, warnings
+    )
+
+
+def training_parts(domains: Mapping[str, Domain]) -> tuple[dict[str, Domain], list[str]]:
+    """The training split of each domain without the texts that another domain holds too, and what was left out."""
+    parts, warnings = {}, []
+    for name, domain in domains.items():
+        # First the split, then the texts that go: the test texts of the domain itself stay where they are.
+        parts[name] = drop_overlap(
+            domain.train, [other for key, other in domains.items() if key != name]
+        ).require_labels()
+        if dropped := len(domain.train.require_labels()) - len(parts[name]):
+            warnings.append(f"{dropped} texts of {name} are in another domain too and were not trained on")
+    return parts, warnings
+
+
+def recipes(target: str, domains: Sequence[str]) -> list[Recipe]:
+    """What is trained for a target: single domains, and several of them where that is more than one."""
+    others = tuple(name for name in domains if name != target)
+    outside = tuple(name for name in others if name.split("/")[0] != target.split("/")[0])
+    found = [Recipe(OWN if name == target else SINGLE, (name,)) for name in domains]
+    return found + [Recipe(kind, names) for kind, names in ((FAMILY, outside), (ALL, others)) if len(names) > 1]
+
+
+def target_rows(
+    folder: Folder, preset: Preset, target: str, test: Domain, parts: Mapping[str, Domain]
+) -> tuple[list[dict[str, Any]], dict[str, Resampled]]:
+    """One row per recipe: means over seeds on the same texts and draws, beside the keyword baseline on the same labels."""
+    plan = recipes(target, preset.domains)
+    config = TrainingConfig(epochs=preset.epochs)
+    scores: dict[str, Scores] = {"untrained": folder.scores(test, "untrained", lambda: folder.untrained(preset.model))}
+    for recipe in plan:
+        share = max(8, preset.source_texts // len(recipe.sources))
+        chosen = [parts[name].balanced_sample(share) for name in recipe.sources]
+        scores[f"keyword {recipe.name}"] = folder.scores(
+            test,
+            f"keyword-{recipe.name}",
+            lambda: KeywordMonitor.fit_domains(chosen),  # noqa: B023
+        )
+        for seed in preset.seeds:
+            name = f"{recipe.name}-{seed}"
+            scores[name] = folder.scores(
+                test,
+                name,
+                lambda: folder.trained(name, folder.untrained(preset.model), chosen, config, seed),  # noqa: B023
+            )
+    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    means = {recipe: mean_over_seeds([figures[f"{recipe.name}-{seed}"] for seed in preset.seeds]) for recipe in plan}
+    floor, ceiling = figures["untrained"], means[Recipe(OWN, (target,))]
+    start = {"kind": "untrained", "sources": [], "target": target, "seeds": 1, "n": n}
+    rows = [start | {"coverage": scores["untrained"].coverage, "auroc": floor.to_json()}]
+    for recipe, found in means.items():
+        keyword = figures[f"keyword {recipe.name}"]
+        rows.append(
+            {
+                "kind": recipe.kind,
+                "sources": list(recipe.sources),
+                "target": target,
+                "seeds": len(preset.seeds),
+                "n": n,
+                "coverage": statistics.mean(scores[f"{recipe.name}-{seed}"].coverage for seed in preset.seeds),
+                "auroc": found.to_json(),
+                "gap_recovered": gap_recovered(found, floor, ceiling)
+                if recipe.kind != OWN
+                else undefined("it is what the gap is measured to"),
+                "versus_untrained": difference(found, floor),
+                "keyword_auroc": keyword.to_json(),
+                "versus_keyword": difference(found, keyword),
+            }
+        )
+    return rows, {recipe.sources[0]: found for recipe, found in means.items() if len(recipe.sources) == 1}
+
+
+def domain_distances(folder: Folder, preset: Preset, domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
+    """Both distances of every ordered pair of domains, from training texts without their labels."""
+    texts = {name: domain.train.sample(preset.distance_texts).unlabelled() for name, domain in domains.items()}
+    model = folder.untrained(preset.model).model
+    layer = model.layers // 2
+    states = {}
+    for name, part in texts.items():
+        read = model.states(part.question, part.texts, [layer], f"hidden states {name}")
+        states[name] = read.values[:, 0, 0].float().numpy()[read.usable]
+    return [
+        {
+            "source": source,
+            "target": target,
+            "keyword_distance": keyword_distance(texts[source].texts, texts[target].texts),
+            "state_distance": state_distance(states[source], states[target]),
+            "layer": layer,
+        }
+        for source in preset.domains
+        for target in preset.domains
+        if source != target
+    ]
+
+
+def keyword_distance(one: Sequence[str], other: Sequence[str]) -> float:
+    """Proxy A-distance, 2 (1 − 2 error), of a classifier by words that tells the two apart in five folds (Ben-David et al., 2007).
+
+    0 where it does no better than chance, 2 where it never errs.
+    """
+    features = TfidfVectorizer(sublinear_tf=True).fit_transform([*one, *other])
+    which = np.array([0] * len(one) + [1] * len(other))
+    right = cross_val_score(
+        LogisticRegression(class_weight="balanced"), features, which, cv=5, scoring="balanced_accuracy"
+    )
+    return round(max(0.0, 2 * (1 - 2 * (1 - float(right.mean())))), 6)
+
+
+def state_distance(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> float:
+    """Distance between the means of (n, d) and (m, d) states, in a space in which both have unit covariance about their means.
+
+    The covariance within the two is shrunk (Ledoit & Wolf, 2004), since there are fewer texts than dimensions.
+    """
+    gap = one.mean(0) - other.mean(0)
+    within = LedoitWolf(assume_centered=True).fit(np.concatenate([one - one.mean(0), other - other.mean(0)]))
+    return round(float(np.sqrt(gap @ within.precision_ @ gap)), 6)
+
+
+def rank_correlation(
+    pairs: Sequence[Mapping[str, Any]],
+    key: str,
+    aurocs: Mapping[tuple[str, str], Resampled],
+    domains: Sequence[str],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Spearman correlation between a distance and AUROC below that of the target's own labels, over ordered pairs of domains.
+
+    Pairs that share a domain are not independent, so its interval draws domains, with all their pairs, besides texts and seeds.
+    """
+    distance = {(pair["source"], pair["target"]): pair[key] for pair in pairs}
+    names = list(distance)
+
+    def short(pair: tuple[str, str], draw: int | None) -> float:
+        mine, own = aurocs[pair], aurocs[pair[1], pair[1]]
+        return mine.value - own.value if draw is None else float(mine.replicates[draw] - own.replicates[draw])
+
+    def correlation(chosen: Sequence[tuple[str, str]], draw: int | None) -> float:
+        x, y = [distance[pair] for pair in chosen], [short(pair, draw) for pair in chosen]
+        return float(spearmanr(x, y).statistic) if len(set(x)) > 1 and len(set(y)) > 1 else float("nan")
+
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for draw in range(REPLICATES):
+        count = dict.fromkeys(domains, 0)
+        for at in rng.integers(0, len(domains), len(domains)):
+            count[domains[at]] += 1
+        chosen = [pair for pair in names for _ in range(count[pair[0]] * count[pair[1]])]
+        drawn.append(correlation(chosen, draw) if chosen else float("nan"))
+    entry = Resampled(correlation(names, None), np.array(drawn)).to_json()
+    entry.pop("warning", None)  # a draw of one domain alone has no pairs: that says nothing about the classes
+    return entry
+
+
+def summary(rows: Sequence[Mapping[str, Any]], correlations: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How often transfer recovers the gap, what several sources add, and whether distance foretells it."""
+    singles = [row for row in rows if row["kind"] == SINGLE]
+    gaps = [row["gap_recovered"]["value"] for row in singles if row["gap_recovered"]["value"] is not None]
+    better = sum(row["versus_untrained"]["reading"] == "better" for row in singles)
+    keyword = sum(row["versus_keyword"]["reading"] == "better" for row in singles)
+    sentences = [
+        f"Trained on one other domain, the monitor is clearly better than the untrained model in {better} of {len(singles)} pairs "
+        f"of source and target, and clearly better than keywords from the same labels in {keyword}."
+    ]
+    if gaps:
+        sentences.append(
+            f"Where the gap is defined ({len(gaps)} pairs), one other domain recovers {statistics.median(gaps):.0%} of it in the "
+            f"median, from {min(gaps):.0%} to {max(gaps):.0%}."
+        )
+    for kind in (FAMILY, ALL):
+        own = [row for row in rows if row["kind"] == kind]
+        read = [row["gap_recovered"]["value"] for row in own if row["gap_recovered"]["value"] is not None]
+        if read:
+            sentences.append(
+                f"Trained on {kind}, it recovers {statistics.median(read):.0%} in the median of {len(read)} targets."
+            )
+    for key, found in correlations.items():
+        named = DISTANCES[key]
+        if found["value"] is None:
+            sentences.append(f"Whether {named} foretells transfer is undefined: {found['undefined']}.")
+            continue
+        shown = f"Spearman {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+        clear = "foretells how much is lost" if found["high"] < 0 else "does not clearly foretell how much is lost"
+        sentences.append(f"The {named} between source and target {clear}: {shown} with AUROC below that of own labels.")
+    return sentences
+
+
+def sections(
+    rows: Sequence[Mapping[str, Any]],
+    preset: Preset,
+    distances: Sequence[Mapping[str, Any]],
+    correlations: Mapping[str, Mapping[str, Any]],
+) -> list[Section]:
+    """Two heat maps with their tables, and transfer against distance."""
+    lines = [*preset.domains, FAMILY, ALL, "untrained"]
+    held = {(_line(row), row["target"]): row for row in rows if "auroc" in row}
+
+    def grid(figure: str) -> list[list[float | None]]:
+        return [
+            [held.get((line, target), {}).get(figure, {}).get("value") for target in preset.domains] for line in lines
+        ]
+
+    def said(values: Sequence[Sequence[float | None]]) -> str:
+        return " ".join(
+            f"{line}: "
+            + ", ".join(
+                f"{t} {'undefined' if v is None else f'{v:.2f}'}" for t, v in zip(preset.domains, row, strict=True)
+            )
+            + "."
+            for line, row in zip(lines, values, strict=False)
+        )
+
+    aurocs, gaps = grid("auroc"), grid("gap_recovered")[:-1]
+    defined = any(value is not None for row in gaps for value in row)
+    maps = [
+        Drawing(
+            "auroc-matrix",
+            "matrix",
+            f"AUROC on each target (columns) by what was trained on (rows). {said(aurocs)}",
+            heat_map(lines, preset.domains, aurocs, (0.5, 1.0), label="target"),
+            caption="AUROC on held-out labels of the target, by what was trained on. On the diagonal: the target’s own labels.",
+        ),
+        Drawing(
+            "gap-matrix",
+            "matrix",
+            f"Gap recovered on each target (columns) by what was trained on (rows). {said(gaps)}",
+            heat_map(lines[:-1], preset.domains, gaps, (0.0, 1.0), "{:.0%}", "target"),
+            caption="Gap recovered: 0 is the untrained model, 1 the one trained on the target’s own labels. Open: undefined.",
+        ),
+    ]
+    panels = {
+        name: [
+            Point(
+                pair[key],
+                pair["auroc_below_own_labels"]["value"],
+                group="same family" if pair["source"].split("/")[0] == pair["target"].split("/")[0] else "other family",
+            )
+            for pair in distances
+        ]
+        for key, name in DISTANCES.items()
+    }
+    foretold = Drawing(
+        "distance",
+        "distance",
+        "AUROC of transfer less that of own labels, against two distances between source and target. "
+        + "; ".join(f"{DISTANCES[key]}: Spearman {_shown(found)}" for key, found in correlations.items()),
+        scatter(panels, "distance", "AUROC less that of own labels"),
+        caption="Each point is a source and a target. Left of both figures: domains that are hard to tell apart.",
+    )
+    table = Table(
+        "Means over seeds, 95 % intervals over texts and seeds",
+        (
+            "Trained on",
+            "Target",
+            "AUROC",
+            "Gap recovered",
+            "Above untrained",
+            "Keywords, same labels",
+            "Above keywords",
+            "Texts",
+            "Coverage",
+        ),
+        [
+            (
+                _line(row) if row["kind"] != OWN else f"{row['target']} (own labels)",
+                row["target"],
+                row["auroc"],
+                percent(row["gap_recovered"]) if "gap_recovered" in row else None,
+                signed(row["versus_untrained"]) if "versus_untrained" in row else None,
+                row.get("keyword_auroc"),
+                signed(row["versus_keyword"]) if "versus_keyword" in row else None,
+                row["n"],
+                share(row["coverage"]),
+            )
+            for row in rows
+            if "auroc" in row
+        ],
+    )
+    apart = Table(
+        "Distances between domains, and AUROC of transfer less that of own labels",
+        ("Source", "Target", "Keyword distance", "Hidden-state distance", "AUROC less own labels"),
+        [
+            (
+                pair["source"],
+                pair["target"],
+                pair["keyword_distance"],
+                pair["state_distance"],
+                signed(pair["auroc_below_own_labels"]),
+            )
+            for pair in distances
+        ],
+    )
+    return [
+        Section("Sources and targets", drawings=maps if defined else maps[:1], tables=[table]),
+        Section("Distance and transfer", drawings=[foretold], tables=[apart]),
+    ]
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return str(row["sources"][0]) if row["kind"] in (OWN, SINGLE) else str(row["kind"])
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    return "undefined" if entry["value"] is None else f"{entry['value']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]"
+
+
+MEASURED = (
+    "Every figure is on test texts of the target, the same for all monitors and seeds; intervals draw these texts and seeds, so "
+    "that differences are paired.",
+    "All trainings see equally many texts: where there are several sources, each gives its share. What several sources add is "
+    "variety, not number.",
+    "A source is trained on without the texts that another domain holds too.",
+    "Keyword distance is the proxy A-distance of a classifier by words: 0 where the two domains cannot be told apart, 2 where they "
+    "always can. Hidden-state distance lies between the mean states at the last token of the prompt, of the untrained model’s "
+    "middle layer, after whitening. Both look at training texts, without labels.",
+    "The interval of a rank correlation draws domains with all their pairs, texts and seeds.",
+)

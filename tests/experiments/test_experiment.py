@@ -1,0 +1,181 @@
+"""The scaffold, on an experiment that counts what it computes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from elicit.domains import Question, Row, make_domain
+from elicit.errors import DomainError, RunError
+from elicit.files import read_json, write_json
+from elicit.monitors.scores import scores_from
+from elicit.reports.charts import Curve, curves
+from elicit.reports.drawing import Drawing
+from elicit.reports.page import Section, Table
+from experiments import EXPERIMENTS
+from experiments.cli import main
+from experiments.experiment import Findings, Folder, alarms, conduct, held_out
+
+EVIL = "<script>alert(1)</script>"
+
+
+@dataclass(frozen=True)
+class Preset:
+    units: tuple[int, ...]
+
+
+class Toy(ModuleType):
+    def __init__(self) -> None:
+        super().__init__("experiments.toy")
+        self.PRESETS = {"smoke": Preset((1, 2)), "default": Preset((1, 2, 3)), "full": Preset((1,))}
+        self.computed: list[int] = []
+
+    def run_toy(self, preset: Preset, folder: Folder) -> Findings:
+        def work(unit: int) -> dict[str, Any]:
+            self.computed.append(unit)
+            return {"auroc": {"value": 0.5 + unit / 10, "low": 0.5, "high": 1.0}}
+
+        rows = [folder.part(lambda: work(unit), unit=unit) | {"name": EVIL, "n": 4} for unit in preset.units]  # noqa: B023
+        drawing = Drawing("line", "curves", f"A line, {EVIL}", curves({"p": [Curve(EVIL, [0, 1], [0, 1])]}, "x", "y"))
+        table = Table("All", ("Name", "AUROC"), [(row["name"], row["auroc"]) for row in rows])
+        return Findings(rows, [f"found {EVIL}"], [Section("Findings", [], [drawing], [table])], ["measured"], [EVIL])
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    module = Toy()
+    monkeypatch.setitem(sys.modules, "experiments.toy", module)
+    monkeypatch.setitem(EXPERIMENTS, "toy", "What does it count?")
+    return module
+
+
+def test_a_killed_experiment_continues_where_it_was(toy: Toy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def kill(line: str) -> None:
+        if line == "unit 2":
+            raise SystemExit(9)
+
+    with pytest.raises(SystemExit):
+        conduct("toy", "smoke", out, kill)
+    assert not (out / "results.json").exists()
+    results = conduct("toy", "smoke", out, lambda _: None)
+    assert toy.computed == [1, 2]
+    assert [row["auroc"]["value"] for row in results["rows"]] == [0.6, 0.7]
+    assert read_json(out / "results.json") == results
+
+
+def test_another_preset_and_another_size_are_refused_in_the_same_folder(toy: Toy, tmp_path: Path) -> None:
+    conduct("toy", "smoke", tmp_path / "out", lambda _: None)
+    with pytest.raises(RunError, match=r"its preset is 'smoke'.*elicit-experiment toy --preset smoke"):
+        conduct("toy", "default", tmp_path / "out", lambda _: None)
+    toy.PRESETS = toy.PRESETS | {"smoke": Preset((1, 4))}
+    with pytest.raises(RunError, match="with other sizes of the preset smoke"):
+        conduct("toy", "smoke", tmp_path / "out", lambda _: None)
+    assert toy.computed == [1, 2]
+
+
+def test_a_folder_that_holds_something_else_is_refused(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"is not empty and holds no experiment \(thesis.txt, …\)"):
+        conduct("toy", "smoke", tmp_path, lambda _: None)
+    assert not toy.computed
+
+
+def test_units_are_found_by_all_that_decides_them(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    assert folder.part(lambda: 1, what="a", seed=0) == 1
+    assert folder.part(lambda: 2, what="a", seed=1) == 2
+    assert folder.part(lambda: 3, seed=0, what="a") == 1  # the same unit, whatever the order of its parts
+
+
+def test_scores_come_back_with_what_is_unscored(tmp_path: Path) -> None:
+    domain = make_domain("a/b", Question("Is it?"), [Row(str(i), f"text {i}", i % 2) for i in range(8)])
+    folder, asked = Folder(tmp_path), []
+
+    class Monitor:
+        def score(self, texts):
+            asked.append(len(texts))
+            return scores_from(texts.ids, [0.25] * 7 + [float("nan")], [None] * 7 + ["the text is empty"])
+
+    first = folder.scores(domain, "m-0", Monitor)
+    again = folder.scores(domain, "m-0", Monitor)
+    assert asked == [8]
+    assert again.reasons == first.reasons
+    assert again.unscored() == {"the text is empty": 1}
+    assert again.values[0] == 0.25
+
+
+def test_held_out_texts_have_labels_of_both_classes(tmp_path: Path) -> None:
+    rows = [Row(str(i), f"text {i}", None if i % 3 == 0 else i % 2) for i in range(80)]
+    found = held_out(make_domain("d", Question("Is it?"), rows), 12)
+    assert set(found.labels) == {0, 1}
+    assert len(found) < 12  # those without a label are left out, and no other text takes their place
+    with pytest.raises(DomainError, match="d: the first 12 test texts are not of both classes"):
+        held_out(make_domain("d", Question("Is it?"), [Row(str(i), f"text {i}", 1) for i in range(80)]), 12)
+
+
+def test_unscored_texts_and_warnings_beside_figures_are_alarms() -> None:
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6, "warning": "few texts"}
+    rows = [{"target": "t", "method": "m", "coverage": 0.75, "auroc": figure}, {"target": "u", "coverage": 1.0}]
+    assert alarms(rows) == ["t, m: 25.0% of the texts are unscored", "t, m, auroc: few texts"]
+
+
+def test_what_a_training_noted_is_an_alarm_of_every_later_call_too(toy: Toy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    conduct("toy", "smoke", out, lambda _: None)
+    write_json(out / "monitors" / "m-0" / "training_history.json", {"history": [], "notes": ["it diverged"]})
+    assert "monitors/m-0: it diverged" in conduct("toy", "smoke", out, lambda _: None)["warnings"]
+
+
+def test_every_registered_experiment_has_a_command_and_three_presets() -> None:
+    listed = CliRunner().invoke(main, ["--help"]).output
+    for name in EXPERIMENTS:
+        assert name in listed
+        assert "--preset" in CliRunner().invoke(main, [name, "--help"]).output
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_presets_that_are_reported_have_three_seeds(name: str) -> None:
+    module = __import__(f"experiments.{name.replace('-', '_')}", fromlist=["PRESETS"])
+    assert set(module.PRESETS) == {"smoke", "default", "full"}
+    assert all(len(module.PRESETS[size].seeds) >= 3 for size in ("default", "full"))
+
+
+def test_the_command_line_writes_the_folder(toy: Toy, tmp_path: Path) -> None:
+    from experiments.cli import _command
+
+    out = tmp_path / "a folder"
+    outcome = CliRunner().invoke(_command("toy", "What?"), ["--preset", "smoke", "--out", str(out)])
+    assert outcome.exit_code == 0, outcome.output
+    assert f"· found {EVIL}" in outcome.output
+    assert {path.name for path in out.iterdir()} >= {"results.json", "report.html", "manifest.json", "figures", "parts"}
+    assert read_json(out / "results.json")["command"] == f"elicit-experiment toy --preset smoke --out '{out}'"
+
+
+def test_text_of_data_is_never_markup(toy: Toy, tmp_path: Path) -> None:
+    conduct("toy", "smoke", tmp_path / "out", lambda _: None)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<script") == 1
+    assert EVIL not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
+def test_a_browser_opens_the_page_without_a_complaint(toy: Toy, tmp_path: Path) -> None:
+    conduct("toy", "smoke", tmp_path / "out", lambda _: None)
+    page = tmp_path / "out" / "report.html"
+    # What the page's policy refuses, a request to outside above all, is an error on the console.
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--enable-logging=stderr", "--dump-dom", page.as_uri()]
+    seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in seen.stderr
+    assert seen.stdout.count("<svg ") == 1

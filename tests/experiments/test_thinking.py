@@ -1,0 +1,42 @@
+"""Thinking: what is compared with what, and when there is too little to compare."""
+
+from __future__ import annotations
+
+from elicit.domains import Question, Row, make_domain
+from elicit.monitors.scores import scores_from
+from experiments.thinking import DIRECT, FORCED, PRESETS, STUDENT, WRITTEN, Way, row, summary, ways
+
+TEST = make_domain("toy", Question("Is it good?"), [Row(str(i), f"text number {i}", i % 2) for i in range(40)])
+RIGHT = scores_from(TEST.ids, [2.0 * (i % 2) - 1 for i in range(40)])
+POOR = scores_from(TEST.ids, [1.0 * (i % 3) for i in range(40)])
+
+
+def test_every_budget_is_read_in_both_ways_but_nothing_is_written_without_a_token() -> None:
+    found = ways(PRESETS["default"])
+    assert len({way.name for way in found}) == len(found)
+    budgets = PRESETS["default"].budgets
+    for start in ("untrained", "trained"):
+        assert [way.budget for way in found if (way.start, way.reading) == (start, FORCED)] == list(budgets)
+        assert [way.budget for way in found if (way.start, way.reading) == (start, WRITTEN)] == [
+            b for b in budgets if b
+        ]
+    assert [way.teacher for way in found if way.reading == STUDENT] == ["thinking", "state-consistency"]
+
+
+def test_a_way_is_compared_with_the_direct_verdict_on_the_texts_that_both_scored() -> None:
+    reasons = ["no verdict" if i < 20 else None for i in range(40)]
+    written = scores_from(TEST.ids, RIGHT.values, reasons)
+    way = Way("trained", WRITTEN, 16)
+    found = row("toy", way, [written], {Way("trained", DIRECT): [POOR], way: [written]}, TEST)
+    assert (found["n"], found["coverage"], found["unscored"]) == (20, 0.5, {"no verdict": 20})
+    assert found["auroc"]["value"] == 1
+    assert found["versus_direct"]["reading"] == "better"
+    assert any(sentence.startswith("Better in 1 of 1: the trained model’s written") for sentence in summary([found]))
+
+
+def test_a_handful_of_verdicts_is_no_comparison() -> None:
+    few = scores_from(TEST.ids, RIGHT.values, [None if i < 8 else "no verdict" for i in range(40)])
+    found = row("toy", Way("untrained", WRITTEN, 16), [few], {Way("untrained", DIRECT): [POOR]}, TEST)
+    assert found["n"] == 8
+    assert found["auroc"]["value"] is None
+    assert "4 flagged and 4 cleared" in found["versus_direct"]["undefined"]

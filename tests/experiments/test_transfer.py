@@ -1,0 +1,115 @@
+"""Transfer: what is trained for a target, distances between domains, and their rank correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from elicit.domains import Domain, Question, Row, make_domain
+from elicit.evaluation import Resampled
+from experiments.transfer import (
+    ALL,
+    FAMILY,
+    OWN,
+    SINGLE,
+    Recipe,
+    keyword_distance,
+    rank_correlation,
+    recipes,
+    state_distance,
+    training_parts,
+)
+from tests.experiments.conftest import Smoke
+
+
+def domain(name: str, texts: list[str]) -> Domain:
+    return make_domain(name, Question("Is it?"), [Row(str(i), text, i % 2) for i, text in enumerate(texts)])
+
+
+def test_a_target_is_held_out_alone_and_with_its_family() -> None:
+    found = recipes("a/one", ("a/one", "a/two", "b/one", "c"))
+    assert found == [
+        Recipe(OWN, ("a/one",)),
+        Recipe(SINGLE, ("a/two",)),
+        Recipe(SINGLE, ("b/one",)),
+        Recipe(SINGLE, ("c",)),
+        Recipe(FAMILY, ("b/one", "c")),
+        Recipe(ALL, ("a/two", "b/one", "c")),
+    ]
+    # One domain is no mixture: it has its row already.
+    assert [recipe.kind for recipe in recipes("a/one", ("a/one", "b/one"))] == [OWN, SINGLE]
+
+
+def test_training_texts_are_in_no_other_domain_and_not_among_their_own_test_texts() -> None:
+    shared = [f"shared {i}" for i in range(20)]
+    one, two = (
+        domain("one", shared + [f"one {i}" for i in range(60)]),
+        domain("two", shared + [f"two {i}" for i in range(60)]),
+    )
+    parts, warnings = training_parts({"one": one, "two": two})
+    for name, own, other in (("one", one, two), ("two", two, one)):
+        assert not set(parts[name].texts) & set(other.texts)
+        assert not set(parts[name].texts) & set(own.test.texts)
+    assert len(warnings) == 2
+    assert "texts of one are in another domain too and were not trained on" in warnings[0]
+
+
+def test_domains_of_the_same_words_are_near_and_of_other_words_far() -> None:
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(30)]
+
+    def texts(vocabulary: list[str], count: int = 60) -> list[str]:
+        return [" ".join(rng.choice(vocabulary, 8)) for _ in range(count)]
+
+    assert keyword_distance(texts(words), texts(words)) < 0.6
+    assert keyword_distance(texts(words[:15]), texts(words[15:])) == 2.0
+
+
+def test_the_distance_of_states_does_not_depend_on_their_scale_or_rotation() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(4000, 3)), rng.normal(loc=(2.0, 0.0, 0.0), size=(4000, 3))
+    assert state_distance(one, other) == pytest.approx(2.0, abs=0.1)  # unit covariance: the distance of the means
+    mix = np.array([[3.0, 0.2, 0.0], [0.0, 0.7, 0.1], [0.4, 0.0, 1.5]])
+    assert state_distance(one @ mix, other @ mix) == pytest.approx(2.0, abs=0.15)
+    assert state_distance(one, one[::-1]) == 0.0
+
+
+def test_a_loss_that_grows_with_distance_has_rank_correlation_minus_one() -> None:
+    names = ("a", "b", "c", "d", "e")
+    pairs = [
+        {"source": s, "target": t, "d": abs(i - j) + 0.01 * i}
+        for i, s in enumerate(names)
+        for j, t in enumerate(names)
+        if s != t
+    ]
+    distance = {(pair["source"], pair["target"]): pair["d"] for pair in pairs}
+    exact = np.zeros(2000)
+    aurocs = {pair: Resampled(0.9 - 0.05 * d, exact + 0.9 - 0.05 * d) for pair, d in distance.items()}
+    aurocs |= {(name, name): Resampled(0.95, exact + 0.95) for name in names}
+    found = rank_correlation(pairs, "d", aurocs, names)
+    assert found["value"] == -1.0
+    assert found["high"] == -1.0  # so it is in every draw of domains
+    # The same figures, dealt out again at random: nothing is left that domains agree on.
+    rng = np.random.default_rng(1)
+    values = rng.permutation([aurocs[pair].value for pair in distance])
+    shuffled = aurocs | {pair: Resampled(v, exact + v) for pair, v in zip(distance, values, strict=True)}
+    found = rank_correlation(pairs, "d", shuffled, names)
+    assert found["low"] < 0 < found["high"]
+
+
+def test_the_smoke_matrix_is_whole_and_paired(smoke: Callable[[str], Smoke]) -> None:
+    rows = smoke("transfer").results["rows"]
+    domains = {"vader/amazon", "vader/tweets", "facts/countries"}
+    cells = {(row["sources"][0], row["target"]) for row in rows if row["kind"] in (OWN, SINGLE)}
+    assert cells == {(source, target) for source in domains for target in domains}
+    for row in rows:
+        if row["kind"] == OWN:
+            assert row["gap_recovered"]["value"] is None
+        if row["kind"] == SINGLE:
+            gain = row["auroc"]["value"] - next(
+                r["auroc"]["value"] for r in rows if r["kind"] == "untrained" and r["target"] == row["target"]
+            )
+            assert row["versus_untrained"]["value"] == pytest.approx(gain, abs=2e-6)
+    assert sum(row["kind"] == "distance" for row in rows) == 6

@@ -1,0 +1,131 @@
+"""What a plan says of a run, beside what the run then does."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import elicit.planning
+from elicit.cli import main
+from elicit.methods import METHODS
+from elicit.methods.cost import Texts
+from elicit.planning import Line, Pass, Plan, Speed, plan
+from elicit.runs import RunConfig, run
+from elicit.training import TrainingConfig
+from tests.runs.conftest import model_folder, rows_about, write_domain  # noqa: F401  # a fixture
+
+FEW = Texts("few", count=4, tokens=40, shots=36, learnt=32, head=100, tail=3, turn=6, state=7)
+
+
+def test_passes_by_hand() -> None:
+    assert FEW.verdicts().tokens == 100 + 40 + 4 * 3
+    assert FEW.states().tokens == 100 + 40 + 4 * (3 + 2)  # both verdicts behind each prompt
+    assert FEW.states().disk == 4 * 7
+    assert FEW.examples(2) == 2 * (9 + 6)
+    assert FEW.after(FEW.examples(2), times=3).tokens == 3 * (100 + 30 + 40 + 4 * 3)
+    # Two sequences, head once; a last turn ends with its tail, before the verdict.
+    assert FEW.packed(3, 1).tokens == 100 + (36 + 4 * 6) - 2 * (6 - 3)
+    # Two batches an epoch, each with the head once.
+    config = TrainingConfig(texts=4, epochs=1.5, batch_size=3)
+    assert FEW.trained(config, "start").tokens == 1.5 * (2 * 100 + 32 + 4 * 3)
+    half = FEW.at_most(2)
+    assert (half.count, half.tokens, half.shots, half.learnt) == (2, 20, 18, 16)
+    assert FEW.at_most(9) is FEW
+
+
+def test_time_is_tokens_by_kind_and_what_trainings_take_beside_them() -> None:
+    passes = (
+        Pass("m", "a", "reading", 100),
+        Pass("m", "b", "states", 60),
+        Pass("m", "c", "training", 30, at_most=True),
+    )
+    speed = Speed({"reading": 50.0, "states": 20.0, "training": 10.0}, training=4.0, loading=8.0)
+    assert speed.seconds(passes) == 2 + 3 + 3 + 4
+    lines = [
+        Line("t", "one", passes[:2], 5_000_000),
+        Line("t", "two", passes[2:], 0),
+        Line("t", "three", (), 0, "no labels"),
+    ]
+    shown = str(Plan(lines, speed)).splitlines()
+    assert shown[3].split() == ["one", "160", "–", "5", "s", "5", "MB"]
+    assert shown[4].split() == ["two", "–", "≤", "30", "≤", "7", "s", "0", "MB"]
+    assert shown[5].split() == ["three", "no", "labels"]
+    assert shown[7].split() == ["total", "≤", "160", "≤", "30", "≤", "20", "s", "5", "MB"]
+
+
+def test_reasoning_by_hand() -> None:
+    texts = Texts("films", count=10, tokens=100, shots=100, learnt=100, head=7, tail=3, turn=5)
+    written, read = texts.thought(64)
+    assert (written.kind, written.tokens) == ("writing", 640)
+    assert (read.kind, read.tokens) == ("reading", 7 + 100 + 10 * (3 + 64))
+    assert written.at_most
+
+
+@pytest.fixture
+def config(model_folder, tmp_path: Path) -> RunConfig:  # noqa: F811
+    source = write_domain(tmp_path, "phones", rows_about("phone", 120))
+    target = write_domain(tmp_path, "films", rows_about("film", 400))
+    # These take what their search, or their reasoning, takes.
+    unknown = ("icm", "self-training", "thinking", "thinking-self-training")
+    methods = tuple(name for name in METHODS if name not in unknown)
+    sizes = {"source_texts": 40, "target_texts": 160, "epochs": 1.0, "dtype": "float32", "device": "cpu"}
+    return RunConfig(str(model_folder), (str(source),), (str(target),), methods, **sizes)
+
+
+def test_a_run_reads_the_tokens_of_its_plan_and_is_then_done(config, tmp_path: Path) -> None:
+    planned = plan(config, tmp_path / "run", tokens_per_second=1000)
+    run(config, tmp_path / "run")
+    timings = json.loads((tmp_path / "run" / "timings.json").read_text())
+    read = {
+        line.method: sum(one.tokens for one in line.passes if one.kind != "training")
+        for line in planned.lines
+        if line.target
+    }
+    for name, tokens in read.items():
+        # A first look at each model, padding, and what a longer sequence is compared with, come on top.
+        assert 0.97 * tokens <= timings[f"films/{name}"]["tokens"] <= 1.15 * tokens + 800, name
+    assert sum(tokens > 0 for tokens in read.values()) >= 7
+    assert [read[name] for name in ("vinc", "kmeans", "state-consistency", "probe-target")] == [
+        0
+    ] * 4  # ccs has read it
+    again = plan(config, tmp_path / "run", tokens_per_second=1000)
+    assert [line.note for line in again.lines] == ["done"] * len(config.methods)
+    assert again.seconds == 0
+
+
+def test_other_hardware_is_reckoned_with_without_the_weights(config, monkeypatch) -> None:
+    monkeypatch.setattr(elicit.planning.LocalModel, "load", lambda *_: pytest.fail("no weights are needed"))
+    asked = [
+        "--model",
+        config.model,
+        "--source",
+        config.sources[0],
+        "--target",
+        config.targets[0],
+        "--source-texts",
+        "40",
+    ]
+    sizes = ["--target-texts", "48", "--epochs", "1", "--method", "transfer", "--method", "self-training"]
+    result = CliRunner().invoke(main, ["plan", *asked, *sizes, "--tokens-per-second", "100"])
+    assert result.exit_code == 0, result.output
+    rows = {line.split("  ")[0]: line.split() for line in result.output.splitlines() if line}
+    trained = int(rows["source training"][3].replace(",", ""))
+    assert rows["source training"][4:6] == [f"{3 * trained / 100:.0f}", "s"]
+    assert rows["self-training"][1] == "≤"
+
+
+def test_without_a_source_methods_start_from_the_untrained_model(config) -> None:
+    methods = ("untrained", "consistency", "transfer", "ccs")
+    planned = plan(RunConfig(config.model, (), config.targets, methods), tokens_per_second=1000)
+    assert [line.method for line in planned.lines] == list(methods)
+    assert planned.lines[2].note == "there is no source"
+    # The verdicts on what is scored are there, so that none of them is left.
+    assert not any(one.what.startswith("verdicts of test") for one in planned.lines[1].passes)
+
+
+def test_speed_is_measured_by_kind(config) -> None:
+    planned = plan(RunConfig(config.model, config.sources, config.targets, ("transfer", "ccs"), dtype="float32"))
+    assert set(planned.speed.rates) == {"reading", "states", "training"}
+    assert all(rate > 0 for rate in planned.speed.rates.values())
+    assert planned.seconds > planned.speed.loading + planned.speed.training > 0
