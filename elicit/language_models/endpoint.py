@@ -107,9 +107,8 @@ class EndpointModel:
         # vLLM says of an adapter which model it adapts, and of that one how long its context is.
         base = next((entry for entry in models if entry["id"] == served.get("parent")), served)
         served = {**served, "max_model_len": base.get("max_model_len")}
-        tokenizer = _find_tokenizer(address, served, base)
         cache = ReadingCache(readings / "readings.sqlite" if readings else None)
-        return cls(name, server, served, tokenizer, max_text_tokens, cache)
+        return cls(name, server, served, _find_tokenizer(address, served, base), max_text_tokens, cache)
 
     def with_adapter(self, folder: Path) -> EndpointModel:
         """This model, which the server must already serve with the LoRA adapter of a folder.
@@ -183,6 +182,7 @@ class EndpointModel:
         description: str = "thinking",
     ) -> Thoughts:
         """Reasoning about n texts, and verdict log-odds after it; see `LocalModel.think`."""
+        self.prompt(question)  # which checks that the server has this tokenizer
         prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
         encoded = prompt.encode(texts)
         if max_tokens:

@@ -1,6 +1,7 @@
 """Label-free methods and the references that they are compared with, by name."""
 
 from elicit.domains import UnlabelledDomain
+from elicit.language_models.language_model import local_model
 from elicit.methods import consistency, few_shot, icm, probing, references, self_training, state_consistency, thinking  # noqa: F401  # they register themselves
 from elicit.methods.registry import METHODS, Elicited, Ingredients, Labelling, Method, label_free, reference
 from elicit.monitors.verdict import VerdictMonitor
@@ -26,4 +27,6 @@ def elicit_monitor(monitor: VerdictMonitor, target: UnlabelledDomain, method: st
     if found is None or found.label_free is None:
         names = ", ".join(name for name, entry in METHODS.items() if entry.label_free)
         raise ValueError(f"{method!r} is no label-free method; choose one of {names}")
+    if found.needs != "verdicts":
+        local_model(monitor.model, f"{method} needs {found.needs}")
     return found.label_free(monitor, target, seed)

@@ -175,6 +175,8 @@ class Toy:
         sampled = likeliest[0]
         text = self.tokenizer.decode([*ids, sampled] if body.get("echo") and "echo" not in self.without else [sampled])
         choice: dict[str, Any] = {"index": index, "text": text, "finish_reason": "length"}
+        if body.get("return_token_ids") and self.dialect == "vllm":
+            choice["token_ids"] = [sampled]
         if "logprobs" in self.without or "logprobs" not in body:
             return choice
         if self.dialect == "vllm":

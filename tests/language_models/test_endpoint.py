@@ -227,7 +227,7 @@ def test_a_file_s_scores_survive_the_server_s_death(serve, connect, tmp_path, mo
     assert [line["score"] for line in lines] == pytest.approx(expected(toy, model), abs=1e-5)
 
 
-@pytest.mark.parametrize("method", ["random-shots", "bootstrap", "icm", "consistency"])
+@pytest.mark.parametrize("method", ["random-shots", "bootstrap", "icm", "consistency", "thinking"])
 def test_methods_that_need_verdicts_alone_work(method, serve, connect, monkeypatch) -> None:
     monkeypatch.setattr("elicit.methods.icm.POOL", 6)
     proxy, _ = serve()
@@ -244,7 +244,7 @@ def test_the_rest_says_so_before_anything_is_sent(serve, connect, tmp_path) -> N
     others = [name for name, method in METHODS.items() if method.label_free and method.needs != "verdicts"]
     assert {"ccs", "crc", "vinc", "state-consistency", "self-training"} <= set(others)
     for name in others:
-        with pytest.raises(ModelError, match="verdicts and words only"):
+        with pytest.raises(ModelError, match=f"verdicts and words only, and {name} needs {METHODS[name].needs}"):
             elicit_monitor(monitor, target, name)
     assert proxy.prompts == []
     address = f"endpoint:{proxy.url}#toy"
