@@ -1,6 +1,6 @@
 """Several processes, one program: the first runs it, and the others take their share of what the language model has to do.
 
-`torchrun`, `accelerate launch` and Slurm start one command several times. Were each copy to run it, all would have to come to the
+`torchrun` and `accelerate launch` start one command several times. Were each copy to run it, all would have to come to the
 same decisions from caches, files and rounding errors that may differ. So one process, rank 0, runs the command as it would alone:
 it alone reads caches, decides, and writes files. The others wait for calls: a function of theirs and what to call it with. All
 processes must see the same file system, on which models and adapters are.
@@ -27,9 +27,7 @@ from typing import Any, NoReturn, TypeVar
 from elicit.errors import RunError
 
 T = TypeVar("T")
-NEVER = timedelta(
-    days=365
-)  # the launcher ends all processes when one of them dies; a share may take as long as it takes
+NEVER = timedelta(days=365)  # a share may take as long as it takes; when a process dies, its messages end at once
 GRACE = timedelta(seconds=60)  # for the others to come to the error that a call ended with here
 
 
@@ -42,7 +40,14 @@ class _Links:
 
         self._torch, self._distributed = torch, distributed
         # Gradients go over a GPU's own network.
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        way = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        try:
+            distributed.init_process_group(way)
+        except (ValueError, RuntimeError) as error:
+            raise RunError(
+                f"the {size} processes that WORLD_SIZE announces cannot be joined ({str(error).splitlines()[0]}); start them with "
+                "torchrun or accelerate launch, or unset WORLD_SIZE"
+            ) from error
         self._group = distributed.new_group(backend="gloo", timeout=NEVER)
         self.size = size
         self.busy = False  # while a call is under way, what it calls stays in this process
