@@ -68,7 +68,7 @@ class Parity:
         if both:
             largest, mean = np.abs(self.difference).max(), self.difference.mean()
             lines += [
-                f"largest difference of log-odds: {largest:.3f} (served − local: {mean:+.3f} on average)",
+                f"largest difference of log-odds: {largest:.2g} (served − local: {mean:+.2g} on average)",
                 f"rank correlation (Spearman): {self.rank_correlation:.4f}",
             ]
         if self.tokens is None:

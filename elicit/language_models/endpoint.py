@@ -441,18 +441,13 @@ class EndpointModel:
 
     def _echo(self, ids: Ids) -> str | None:
         """How the server writes token ids, with the token that it adds; None where it does not write prompts."""
+        options = {"max_tokens": 1, "temperature": 0}
         try:
-            with_it, without = (
-                str(
-                    self.server.complete(self._model, [ids], {"max_tokens": 1, "temperature": 0, "echo": echo})[0].get(
-                        "text"
-                    )
-                )
-                for echo in (True, False)
-            )
+            (alone,) = self.server.complete(self._model, [ids], options)
+            (echoed,) = self.server.complete(self._model, [ids], options | {"echo": True})
         except RefusedError:
             return None
-        return with_it if with_it != without else None
+        return str(echoed.get("text")) if echoed.get("text") != alone.get("text") else None
 
     def _mismatch(self, what: str) -> str:
         return f"{self.name} has another tokenizer: it {what}; name the right one, endpoint:URL#NAME,tokenizer=FOLDER_OR_HUB_ID"

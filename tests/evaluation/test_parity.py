@@ -23,7 +23,7 @@ def test_figures_are_those_of_the_texts_that_both_scored() -> None:
         "3 of 5 texts of d were scored both ways",
         "unscored: refused",
         "unscored: empty",
-        "largest difference of log-odds: 0.050 (served − local: +0.007 on average)",
+        "largest difference of log-odds: 0.05 (served − local: +0.0067 on average)",
         "rank correlation (Spearman): 1.0000",
         "tokens: the server does not tell how it tokenises",
         "the two are the same model, as far as scores go",
