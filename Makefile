@@ -14,7 +14,7 @@ test: $(VENV)/installed
 
 # A server of vLLM on the CPU, in an environment of its own: some 3 GB, and minutes.
 test-vllm: $(VENV)/installed $(VLLM)/installed
-	ELICIT_TEST_VLLM=$(abspath $(VLLM)/bin/python) $(BIN)/pytest -s tests/language_models/test_vllm.py
+	ELICIT_TEST_VLLM=$(abspath $(VLLM)/bin/python) $(BIN)/pytest --numprocesses=0 -s tests/language_models/test_vllm.py
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
