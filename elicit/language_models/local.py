@@ -121,10 +121,6 @@ class LocalModel:
         """The same weights under a LoRA adapter."""
         return LocalModel(self.name, self._weights, folder, self.max_text_tokens, self._cache, self._state_cache)
 
-    def without_adapter(self) -> LocalModel:
-        """The same weights as they were before any training."""
-        return LocalModel(self.name, self._weights, None, self.max_text_tokens, self._cache, self._state_cache)
-
     def uncached(self) -> LocalModel:
         """The same model, which keeps nothing of what it reads: what is timed must be computed."""
         return LocalModel(self.name, self._weights, self.adapter, self.max_text_tokens)
