@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from elicit.domains import Domain, Row, make_domain
+from elicit.domains.domain import FEWEST_ROWS
 from elicit.language_models.loading import context_length, load_config_and_tokenizer, pick_device, pick_dtype
 from elicit.language_models.local import LONGEST_SHOT, LocalModel
 from elicit.language_models.prompts import VerdictPrompt
@@ -196,7 +197,8 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
         )
         for name in config.methods:
             method = METHODS[name]
-            if note := "done" if out is not None and is_done(out, target, method) else cannot(config, method, target):
+            done = out is not None and is_done(out, target, method)
+            if not done and (note := cannot(config, method, target)):
                 lines.append(Line(target.name, name, (), 0, note))
                 continue
             asked = [
@@ -209,6 +211,9 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
                 if one.tokens > held.tokens:
                     passes.append(replace(one, tokens=one.tokens - held.tokens, disk=one.disk - held.disk))
                     paid[key] = one
+            if done:  # what it read is paid for others too
+                lines.append(Line(target.name, name, (), 0, "done"))
+                continue
             adapter = counted.adapter * any(one.model != UNTRAINED for one in asked)
             lines.append(Line(target.name, name, tuple(passes), adapter + sum(one.disk for one in passes)))
     needed = any(one.model != UNTRAINED for line in lines for one in line.passes)
@@ -235,7 +240,9 @@ def measure(config: RunConfig, target: Domain, kinds: set[Kind], counted: _Count
     for kind in sorted(kinds):
         say(f"measuring {kind}")
         if kind == "training":
-            rates[kind], starting = _training_rate(config, VerdictMonitor(model), texts, counted)
+            # A training needs some texts, and the training split of a small domain may hold fewer.
+            enough = texts if len(texts) >= FEWEST_ROWS else target
+            rates[kind], starting = _training_rate(config, VerdictMonitor(model), enough, counted)
         else:
 
             def read(some: Domain, kind: Kind = kind) -> Pass:
@@ -266,19 +273,31 @@ def _rate(read: Callable[[Domain], Pass], texts: Domain) -> float:
 
 
 def _training_rate(config: RunConfig, base: VerdictMonitor, texts: Domain, counted: _Counted) -> tuple[float, float]:
-    """Tokens per second, and seconds beside them, from two trainings of as many steps, on few texts and on four times as many."""
+    """Tokens per second, and seconds beside them, from two trainings of as many steps, on few texts and on four times as many.
+
+    With too few texts for a second one, all of the first one's time is its tokens'.
+    """
     importlib.import_module("elicit.training.trainer")  # which takes seconds, once
+    small = max(1, config.batch_size // 4)
+    few = min(max(FEWEST_ROWS, STEPS * small), len(texts))
+    many = min(4 * few, len(texts))
+    steps = -(-few // small)
+    sizes = [(few, small)]
+    if many >= 2 * few:
+        sizes.append((many, min(config.batch_size, -(-many // steps))))
     tokens, seconds = [], []
-    for size in (max(1, config.batch_size // 4), config.batch_size):
+    for count, batch_size in sizes:
         # Which labels are learnt does not matter here.
-        rows = [Row(str(i), text, i % 2) for i, text in enumerate(texts.texts[: STEPS * size])]
+        rows = [Row(str(i), text, i % 2) for i, text in enumerate(texts.texts[:count])]
         domain = make_domain("speed", texts.question, rows)
-        training = replace(config.training(len(rows)), epochs=1.0, batch_size=size, shots=0.0)
+        training = replace(config.training(len(rows)), epochs=1.0, batch_size=batch_size, shots=0.0)
         with tempfile.TemporaryDirectory() as folder:
             since = time.perf_counter()
             train_monitor(base, [domain], Path(folder), training, config.seed)
             seconds.append(time.perf_counter() - since)
         tokens.append(counted.texts("", domain).trained(training, START).tokens)
+    if len(sizes) == 1:
+        return tokens[0] / seconds[0], 0.0
     slope = max(seconds[1] - seconds[0], 1e-3) / max(1, tokens[1] - tokens[0])
     return 1 / slope, max(0.0, seconds[0] - slope * tokens[0])
 
