@@ -12,10 +12,11 @@ import elicit.planning
 from elicit.cli import main
 from elicit.domains import Question, Row, make_domain
 from elicit.methods import METHODS
-from elicit.methods.cost import Texts
+from elicit.methods.cost import SentTexts, Texts
 from elicit.planning import Line, Pass, Plan, Speed, _training_rate, plan
 from elicit.runs import RunConfig, run
 from elicit.training import TrainingConfig
+from tests.language_models.servers import Proxy, Toy
 from tests.runs.conftest import model_folder, rows_about, write_domain  # noqa: F401  # a fixture
 
 FEW = Texts("few", count=4, tokens=40, shots=36, learnt=32, head=100, tail=3, turn=6, state=7)
@@ -65,6 +66,42 @@ def test_reasoning_by_hand() -> None:
     assert written.at_most
 
 
+def test_prompts_of_a_server_by_hand() -> None:
+    sent = SentTexts("few", count=4, tokens=40, shots=36, learnt=32, head=100, tail=3, turn=6)
+    assert sent.verdicts().tokens == 40 + 4 * (100 + 3 + 1)
+    assert sent.after(30, times=3).tokens == 3 * (40 + 4 * (100 + 30 + 3 + 1))
+    # Two sequences of two: the second text of each has an example of 9 + 6 tokens before it.
+    assert sent.packed(3, 1).tokens == 36 + 4 * (100 + 3 + 1) + 2 * 15
+    assert [one.tokens for one in sent.thought(64)] == [256, 40 + 4 * (100 + 64 + 3 + 1)]
+    assert sent.at_most(2).verdicts().tokens == 20 + 2 * (100 + 3 + 1)
+
+
+def test_a_server_is_sent_the_tokens_of_its_plan(make_tokenizer, tmp_path: Path) -> None:
+    make_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    toy = Toy(make_tokenizer())
+    toy.context = 8192
+    proxy = Proxy(toy)
+    try:
+        name = f"endpoint:{proxy.url}#toy,tokenizer={tmp_path / 'tokenizer'}"
+        films = write_domain(tmp_path, "films", rows_about("film", 150))
+        methods = ("untrained", "random-shots", "bootstrap", "consistency", "keyword-target")
+        config = RunConfig(name, (), (str(films),), methods)
+        planned = plan(config, tokens_per_second=1000)
+        measured = plan(config)
+        run(config, tmp_path / "run")
+    finally:
+        proxy.close()
+    assert set(measured.speed.rates) == {"reading"}
+    assert measured.speed.rates["reading"] > 0
+    assert measured.lines == planned.lines
+    timings = json.loads((tmp_path / "run" / "timings.json").read_text())
+    for line in planned.lines:
+        tokens = sum(one.tokens for one in line.passes)
+        # The check of the server comes on top, once.
+        assert 0.97 * tokens <= timings[f"films/{line.method}"]["tokens"] <= 1.03 * tokens + 400, line.method
+    assert sum(bool(line.passes) for line in planned.lines) == 4
+
+
 @pytest.fixture
 def config(model_folder, tmp_path: Path) -> RunConfig:  # noqa: F811
     source = write_domain(tmp_path, "phones", rows_about("phone", 120))
@@ -98,7 +135,7 @@ def test_a_run_reads_the_tokens_of_its_plan_and_is_then_done(config, tmp_path: P
 
 
 def test_other_hardware_is_reckoned_with_without_the_weights(config, monkeypatch) -> None:
-    monkeypatch.setattr(elicit.planning.LocalModel, "load", lambda *_: pytest.fail("no weights are needed"))
+    monkeypatch.setattr(elicit.planning, "load_language_model", lambda *_: pytest.fail("no weights are needed"))
     asked = [
         "--model",
         config.model,
