@@ -17,5 +17,9 @@ class ModelError(ElicitError):
     """A language model cannot be loaded, or cannot answer with the two verdict words."""
 
 
+class ContextError(ModelError):
+    """A model cannot answer after a few-shot context: this ends the method that made the context, and not a run."""
+
+
 class RunError(ElicitError):
     """A run folder cannot be used, continued or written."""

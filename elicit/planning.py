@@ -1,7 +1,8 @@
 """`elicit plan`: what a run will take before it is started: tokens by method, time, and room on the disk.
 
 Tokens are counted with the model's own tokenizer on the domains' own texts, in the passes that each method declares. A pass that an
-earlier method of the run has made costs nothing. Speed is measured here with the model, or given for other hardware.
+earlier method of the run has made costs nothing. Of a served model it is the tokens that are sent, of which its server may keep
+some from one prompt to the next. Speed is measured here with the model, or given for other hardware.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from typing import Any
 import torch
 
 from elicit.domains import Domain, Row, make_domain
+from elicit.domains.domain import FEWEST_ROWS
+from elicit.language_models.address import is_endpoint
+from elicit.language_models.language_model import load_language_model, local_model
 from elicit.language_models.loading import context_length, load_config_and_tokenizer, pick_device, pick_dtype
-from elicit.language_models.local import LONGEST_SHOT, LocalModel
+from elicit.language_models.local import LONGEST_SHOT
 from elicit.language_models.prompts import VerdictPrompt
 from elicit.methods import METHODS
-from elicit.methods.cost import START, UNTRAINED, Kind, Pass, Sizes, Texts
+from elicit.methods.cost import START, UNTRAINED, Kind, Pass, SentTexts, Sizes, Texts
 from elicit.methods.states import upper_layers
 from elicit.monitors import VerdictMonitor
 from elicit.runs import Domains, RunConfig, cannot, is_done
@@ -137,8 +141,7 @@ def plan(
         DomainError: a domain cannot be used, as in the run.
     """
     domains = Domains(config)
-    model_config, tokenizer = load_config_and_tokenizer(config.model)
-    counted = _Counted(config, model_config, tokenizer)
+    counted = _served(config) if is_endpoint(config.model) else _here(config)
     lines = list(_lines(config, domains, counted, out))
     if tokens_per_second is not None:
         shares: dict[Kind, float] = {"reading": 1, "states": 1, "training": 1 / BACKWARD, "writing": 1 / WRITING}
@@ -149,24 +152,25 @@ def plan(
 
 
 class _Counted:
-    """A model's prompts and sizes, without its weights."""
+    """A model's prompts and sizes, without its weights.
 
-    def __init__(self, config: RunConfig, model: Any, tokenizer: Any) -> None:
-        from transformers import AutoModelForCausalLM
+    Args:
+        tokenizer: of the model.
+        context: most tokens of one sequence.
+        kind: how texts are counted.
+        adapter, state: bytes of a LoRA adapter, and of the hidden states that are kept of a text.
+    """
 
-        self._tokenizer, self._context = tokenizer, context_length(model)
-        with torch.device("meta"):
-            decoder = AutoModelForCausalLM.from_config(model).get_decoder()
-        linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]
-        self.adapter = sum(4 * config.rank * (module.in_features + module.out_features) for module in linear)
-        each = pick_dtype(config.dtype, pick_device(config.device)).itemsize
-        self._state = 3 * len(upper_layers(model.num_hidden_layers)) * model.hidden_size * each
+    def __init__(
+        self, tokenizer: Any, context: int, kind: type[Texts] = Texts, adapter: int = 0, state: int = 0
+    ) -> None:
+        self._tokenizer, self._context, self._kind, self.adapter, self._state = tokenizer, context, kind, adapter, state
 
     def texts(self, name: str, domain: Domain, learnt: int = TrainingConfig.text_tokens) -> Texts:
         """A domain's texts as this model reads them."""
         prompt = VerdictPrompt(self._tokenizer, domain.question, self._context)
         lengths = [len(text.ids) for text in prompt.encode(domain.texts) if text.reason is None]
-        return Texts(
+        return self._kind(
             name=f"{name} of {domain.name}",
             count=len(lengths),
             tokens=sum(lengths),
@@ -177,6 +181,26 @@ class _Counted:
             turn=len(prompt.tail) + 1 + len(prompt.between),
             state=self._state,
         )
+
+
+def _here(config: RunConfig) -> _Counted:
+    """Of a model whose configuration is here."""
+    from transformers import AutoModelForCausalLM
+
+    model, tokenizer = load_config_and_tokenizer(config.model)
+    with torch.device("meta"):
+        decoder = AutoModelForCausalLM.from_config(model).get_decoder()
+    linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]
+    adapter = sum(4 * config.rank * (module.in_features + module.out_features) for module in linear)
+    each = pick_dtype(config.dtype, pick_device(config.device)).itemsize
+    state = 3 * len(upper_layers(model.num_hidden_layers)) * model.hidden_size * each
+    return _Counted(tokenizer, context_length(model), adapter=adapter, state=state)
+
+
+def _served(config: RunConfig) -> _Counted:
+    """Of a model that a server has: nothing is trained, and no hidden states are kept."""
+    model = load_language_model(config.model, config.dtype, config.device)
+    return _Counted(model.tokenizer, model.context_length, SentTexts)
 
 
 def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | None) -> Iterator[Line]:
@@ -196,7 +220,8 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
         )
         for name in config.methods:
             method = METHODS[name]
-            if note := "done" if out is not None and is_done(out, target, method) else cannot(config, method, target):
+            done = out is not None and is_done(out, target, method)
+            if not done and (note := cannot(config, method, target)):
                 lines.append(Line(target.name, name, (), 0, note))
                 continue
             asked = [
@@ -209,6 +234,9 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
                 if one.tokens > held.tokens:
                     passes.append(replace(one, tokens=one.tokens - held.tokens, disk=one.disk - held.disk))
                     paid[key] = one
+            if done:  # what it read is paid for others too
+                lines.append(Line(target.name, name, (), 0, "done"))
+                continue
             adapter = counted.adapter * any(one.model != UNTRAINED for one in asked)
             lines.append(Line(target.name, name, tuple(passes), adapter + sum(one.disk for one in passes)))
     needed = any(one.model != UNTRAINED for line in lines for one in line.passes)
@@ -225,17 +253,18 @@ def measure(config: RunConfig, target: Domain, kinds: set[Kind], counted: _Count
         return Speed({})
     say(f"loading {config.model}")
     since = time.perf_counter()
-    model = LocalModel.load(config.model, config.dtype, config.device).uncached()
+    model = load_language_model(config.model, config.dtype, config.device).uncached()
     loading = time.perf_counter() - since
     texts = target.train.sample(config.target_texts)
     texts = texts.take([row for row, text in enumerate(texts.texts) if text.strip()])
-    layers = upper_layers(model.layers)
     rates: dict[Kind, float] = {}
     starting = 0.0
     for kind in sorted(kinds):
         say(f"measuring {kind}")
         if kind == "training":
-            rates[kind], starting = _training_rate(config, VerdictMonitor(model), texts, counted)
+            # A training needs some texts, and the training split of a small domain may hold fewer.
+            enough = texts if len(texts) >= FEWEST_ROWS else target
+            rates[kind], starting = _training_rate(config, VerdictMonitor(model), enough, counted)
         else:
 
             def read(some: Domain, kind: Kind = kind) -> Pass:
@@ -245,7 +274,8 @@ def measure(config: RunConfig, target: Domain, kinds: set[Kind], counted: _Count
                 if kind == "reading":
                     model.log_odds(some.question, some.texts)
                     return counted.texts("", some).verdicts()
-                model.states(some.question, some.texts, layers, log_odds=True)
+                here = local_model(model, "hidden states need its weights")
+                here.states(some.question, some.texts, upper_layers(here.layers), log_odds=True)
                 return counted.texts("", some).states()
 
             rates[kind] = _rate(read, texts)
@@ -266,19 +296,31 @@ def _rate(read: Callable[[Domain], Pass], texts: Domain) -> float:
 
 
 def _training_rate(config: RunConfig, base: VerdictMonitor, texts: Domain, counted: _Counted) -> tuple[float, float]:
-    """Tokens per second, and seconds beside them, from two trainings of as many steps, on few texts and on four times as many."""
+    """Tokens per second, and seconds beside them, from two trainings of as many steps, on few texts and on four times as many.
+
+    With too few texts for a second one, all of the first one's time is its tokens'.
+    """
     importlib.import_module("elicit.training.trainer")  # which takes seconds, once
+    small = max(1, config.batch_size // 4)
+    few = min(max(FEWEST_ROWS, STEPS * small), len(texts))
+    many = min(4 * few, len(texts))
+    steps = -(-few // small)
+    sizes = [(few, small)]
+    if many >= 2 * few:
+        sizes.append((many, min(config.batch_size, -(-many // steps))))
     tokens, seconds = [], []
-    for size in (max(1, config.batch_size // 4), config.batch_size):
+    for count, batch_size in sizes:
         # Which labels are learnt does not matter here.
-        rows = [Row(str(i), text, i % 2) for i, text in enumerate(texts.texts[: STEPS * size])]
+        rows = [Row(str(i), text, i % 2) for i, text in enumerate(texts.texts[:count])]
         domain = make_domain("speed", texts.question, rows)
-        training = replace(config.training(len(rows)), epochs=1.0, batch_size=size, shots=0.0)
+        training = replace(config.training(len(rows)), epochs=1.0, batch_size=batch_size, shots=0.0)
         with tempfile.TemporaryDirectory() as folder:
             since = time.perf_counter()
             train_monitor(base, [domain], Path(folder), training, config.seed)
             seconds.append(time.perf_counter() - since)
         tokens.append(counted.texts("", domain).trained(training, START).tokens)
+    if len(sizes) == 1:
+        return tokens[0] / seconds[0], 0.0
     slope = max(seconds[1] - seconds[0], 1e-3) / max(1, tokens[1] - tokens[0])
     return 1 / slope, max(0.0, seconds[0] - slope * tokens[0])
 

@@ -5,6 +5,9 @@ same decisions from caches, files and rounding errors that may differ. So one pr
 it alone reads caches, decides, and writes files. The others wait for calls: a function of theirs and what to call it with. All
 processes must see the same file system, on which models and adapters are.
 
+Processes know each other by WORLD_SIZE and RANK, which those two launchers set. Slurm's `srun` alone sets neither; under Slurm, one
+task per machine starts a launcher: `srun torchrun …`.
+
     with joined():                       # at the start of the program, in all processes; only in the first does it go on
         found = spread(work, shares)     # work(*shares[0]) here, work(*shares[1]) in the second process, …
         together(train, …)               # the same call everywhere, for what synchronises itself

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 
 from elicit.domains import Domain, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
-from elicit.errors import DomainError, RunError
+from elicit.errors import ContextError, DomainError, RunError
 from elicit.evaluation import evaluate_target
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
@@ -270,8 +270,8 @@ class _Run:
             try:
                 scores[name], calibrations[name], extra = self._method(method, target, test)
                 notes[name] |= extra
-            except (DomainError, ValueError) as error:
-                # One method that cannot cope with a domain must not cost the others.
+            except (DomainError, ContextError, ValueError) as error:
+                # One method that cannot cope with a domain, or a model with its contexts, must not cost the others.
                 logging.getLogger(__name__).exception("%s on %s failed", name, target.name)
                 notes[name]["error"] = str(error)
         rows = evaluate_target(scores, test.labels, test.groups, calibrations, seed=self.config.seed)

@@ -1,18 +1,22 @@
 """What a plan says of a run, beside what the run then does."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 import elicit.planning
 from elicit.cli import main
+from elicit.domains import Question, Row, make_domain
 from elicit.methods import METHODS
-from elicit.methods.cost import Texts
-from elicit.planning import Line, Pass, Plan, Speed, plan
+from elicit.methods.cost import SentTexts, Texts
+from elicit.planning import Line, Pass, Plan, Speed, _training_rate, plan
 from elicit.runs import RunConfig, run
 from elicit.training import TrainingConfig
+from tests.language_models.servers import Proxy, Toy
 from tests.runs.conftest import model_folder, rows_about, write_domain  # noqa: F401  # a fixture
 
 FEW = Texts("few", count=4, tokens=40, shots=36, learnt=32, head=100, tail=3, turn=6, state=7)
@@ -62,6 +66,42 @@ def test_reasoning_by_hand() -> None:
     assert written.at_most
 
 
+def test_prompts_of_a_server_by_hand() -> None:
+    sent = SentTexts("few", count=4, tokens=40, shots=36, learnt=32, head=100, tail=3, turn=6)
+    assert sent.verdicts().tokens == 40 + 4 * (100 + 3 + 1)
+    assert sent.after(30, times=3).tokens == 3 * (40 + 4 * (100 + 30 + 3 + 1))
+    # Two sequences of two: the second text of each has an example of 9 + 6 tokens before it.
+    assert sent.packed(3, 1).tokens == 36 + 4 * (100 + 3 + 1) + 2 * 15
+    assert [one.tokens for one in sent.thought(64)] == [256, 40 + 4 * (100 + 64 + 3 + 1)]
+    assert sent.at_most(2).verdicts().tokens == 20 + 2 * (100 + 3 + 1)
+
+
+def test_a_server_is_sent_the_tokens_of_its_plan(make_tokenizer, tmp_path: Path) -> None:
+    make_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    toy = Toy(make_tokenizer())
+    toy.context = 8192
+    proxy = Proxy(toy)
+    try:
+        name = f"endpoint:{proxy.url}#toy,tokenizer={tmp_path / 'tokenizer'}"
+        films = write_domain(tmp_path, "films", rows_about("film", 150))
+        methods = ("untrained", "random-shots", "bootstrap", "consistency", "keyword-target")
+        config = RunConfig(name, (), (str(films),), methods)
+        planned = plan(config, tokens_per_second=1000)
+        measured = plan(config)
+        run(config, tmp_path / "run")
+    finally:
+        proxy.close()
+    assert set(measured.speed.rates) == {"reading"}
+    assert measured.speed.rates["reading"] > 0
+    assert measured.lines == planned.lines
+    timings = json.loads((tmp_path / "run" / "timings.json").read_text())
+    for line in planned.lines:
+        tokens = sum(one.tokens for one in line.passes)
+        # The check of the server comes on top, once.
+        assert 0.97 * tokens <= timings[f"films/{line.method}"]["tokens"] <= 1.03 * tokens + 400, line.method
+    assert sum(bool(line.passes) for line in planned.lines) == 4
+
+
 @pytest.fixture
 def config(model_folder, tmp_path: Path) -> RunConfig:  # noqa: F811
     source = write_domain(tmp_path, "phones", rows_about("phone", 120))
@@ -95,7 +135,7 @@ def test_a_run_reads_the_tokens_of_its_plan_and_is_then_done(config, tmp_path: P
 
 
 def test_other_hardware_is_reckoned_with_without_the_weights(config, monkeypatch) -> None:
-    monkeypatch.setattr(elicit.planning.LocalModel, "load", lambda *_: pytest.fail("no weights are needed"))
+    monkeypatch.setattr(elicit.planning, "load_language_model", lambda *_: pytest.fail("no weights are needed"))
     asked = [
         "--model",
         config.model,
@@ -124,8 +164,51 @@ def test_without_a_source_methods_start_from_the_untrained_model(config) -> None
     assert not any(one.what.startswith("verdicts of test") for one in planned.lines[1].passes)
 
 
-def test_speed_is_measured_by_kind(config) -> None:
-    planned = plan(RunConfig(config.model, config.sources, config.targets, ("transfer", "ccs"), dtype="float32"))
+def test_what_done_methods_have_read_is_not_read_again(config, tmp_path: Path) -> None:
+    (tmp_path / "run" / "scores" / "films").mkdir(parents=True)
+    (tmp_path / "run" / "monitors" / "films" / "ccs").mkdir(parents=True)
+    (tmp_path / "run" / "scores" / "films" / "ccs.jsonl").touch()
+    (tmp_path / "run" / "monitors" / "films" / "ccs" / "calibration.json").touch()
+    both = replace(config, methods=("ccs", "vinc", "transfer"))
+    fresh, half = (plan(both, out, tokens_per_second=1000).lines for out in (None, tmp_path / "run"))
+    assert fresh[1].passes  # of ccs
+    assert half[1] == Line("films", "ccs", (), 0, "done")
+    assert half[2:] == fresh[2:]
+    alone = plan(replace(config, methods=("vinc",)), tokens_per_second=1000).lines[1]
+    assert half[2] != alone
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "texts", "sizes"),
+    [
+        (16, 100, [(20, 4), (80, 16)]),
+        (16, 50, [(20, 4), (50, 10)]),  # five steps each
+        (16, 39, [(20, 4)]),
+        (16, 12, [(12, 4)]),
+        (7, 100, [(8, 1), (32, 4)]),
+        (2, 100, [(8, 1), (32, 2)]),
+        (1, 100, [(8, 1), (32, 1)]),
+    ],
+)
+def test_two_trainings_that_are_measured_differ_in_their_texts(batch_size, texts, sizes, config, monkeypatch) -> None:
+    trained = []
+    monkeypatch.setattr(
+        elicit.planning, "train_monitor", lambda _, parts, __, how, ___: trained.append((len(parts[0]), how.batch_size))
+    )
+    domain = make_domain("d", Question("Is it good?"), [Row(str(i), f"text {i}") for i in range(texts)])
+    counted = SimpleNamespace(texts=lambda _, part: replace(FEW, count=len(part), learnt=8 * len(part)))
+    rate, beside = _training_rate(replace(config, batch_size=batch_size), None, domain, counted)
+    assert trained == sizes
+    assert rate > 0
+    assert beside >= 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_speed_is_measured_by_kind(batch_size, config) -> None:
+    methods = ("transfer", "ccs")
+    planned = plan(
+        RunConfig(config.model, config.sources, config.targets, methods, dtype="float32", batch_size=batch_size)
+    )
     assert set(planned.speed.rates) == {"reading", "states", "training"}
     assert all(rate > 0 for rate in planned.speed.rates.values())
     assert planned.seconds > planned.speed.loading + planned.speed.training > 0

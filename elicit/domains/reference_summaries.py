@@ -9,7 +9,6 @@ from elicit.domains.artefacts import Artefact, fetch, read_member
 from elicit.domains.domain import hash_order
 
 _ARTEFACT = Artefact("aclsum==0.1.2", "c75ffc48d3eabc5f37c68ea087943780a85950087957759e89746f21111f2213")
-LICENCE = "MIT; papers CC BY 4.0"
 _PARTS = ("challenge", "approach", "outcome")  # of a summary, one sentence each
 
 

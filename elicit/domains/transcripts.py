@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -29,6 +29,7 @@ WHOLE = 6000  # characters of all that a monitor reads at once
 GAP = "\n[…]\n"
 ZSTANDARD = 93  # ZIP's number of the method, which the standard library knows from Python 3.14 on
 ATTACHMENT = "attachment://"
+Part = TypeVar("Part", list[Any], dict[str, Any])
 HARMFUL, HONEST = ("unsafe", "attack", "c"), ("safe", "honest", "i")
 
 
@@ -137,7 +138,7 @@ def _from_eval(path: Path, label: str | None) -> Iterator[Transcript]:
             )
             header: dict[str, Any] = {}
             if "header.json" in archive.namelist():
-                header = _member(path, archive, "header.json").get("eval", {}).get("metadata") or {}
+                header = _header(f"{path}: header.json", _member(path, archive, "header.json"))
             for name in names:
                 yield from _sample(f"{path}: {name}", _member(path, archive, name), header, label)
     except (zipfile.BadZipFile, OSError) as error:
@@ -146,8 +147,8 @@ def _from_eval(path: Path, label: str | None) -> Iterator[Transcript]:
 
 def _from_json(path: Path, label: str | None) -> Iterator[Transcript]:
     held = _parse(str(path), path.read_bytes())
-    header = (held.get("eval") or {}).get("metadata") or {}
-    for number, sample in enumerate(held.get("samples") or []):
+    header = _header(str(path), held)
+    for number, sample in enumerate(_part(str(path), held, "samples", list)):
         yield from _sample(f"{path}: sample {number}", sample, header, label)
 
 
@@ -164,35 +165,43 @@ def _from_export(path: Path, label: str | None) -> Iterator[Transcript]:
                 messages = json.loads(held["raw_state"])
             except (ValueError, RecursionError) as error:
                 raise DomainError(f"{where} has a 'raw_state' that is not JSON ({error}); export it again") from error
-            system = [{"role": "system", "content": _words(part)} for part in held.get("system_messages") or []]
-            metadata = held.get("metadata") or {}
-            task, steps = _turns(where, [*system, *messages], {})
+            system = [
+                {"role": "system", "content": _words(part)} for part in _part(where, held, "system_messages", list)
+            ]
+            metadata = _part(where, held, "metadata", dict)
+            task, steps = _turns(where, [*system, *_part(where, {"raw_state": messages}, "raw_state", list)], {})
             found = _label(where, held.get("rating") if label is None else _field(where, held, metadata, label))
             if steps:
                 yield Transcript(str(number), task, steps, found, _group(metadata))
 
 
-def _sample(where: str, held: Mapping[str, Any], header: Mapping[str, Any], label: str | None) -> Iterator[Transcript]:
-    metadata = {**header, **(held.get("metadata") or {})}
-    task, steps = _turns(where, held.get("messages") or [], held.get("attachments") or {})
+def _header(where: str, held: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of the evaluation, which all samples share."""
+    return _part(where, _part(where, held, "eval", dict), "metadata", dict)
+
+
+def _sample(where: str, held: Any, header: Mapping[str, Any], label: str | None) -> Iterator[Transcript]:
+    if not isinstance(held, Mapping):
+        raise DomainError(f"{where} is no JSON object; copy the log again")
+    metadata = {**header, **_part(where, held, "metadata", dict)}
+    task, steps = _turns(where, _part(where, held, "messages", list), _part(where, held, "attachments", dict))
     if steps:
-        value = _usual(held, metadata) if label is None else _field(where, held, metadata, label)
+        value = _usual(where, held, metadata) if label is None else _field(where, held, metadata, label)
         name = str(held.get("id"))
         epoch = held.get("epoch", 1)
         yield Transcript(name if epoch == 1 else f"{name} epoch {epoch}", task, steps, _label(where, value), name)
 
 
-def _usual(held: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
+def _usual(where: str, held: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
     """The label by ControlArena's conventions."""
-    scores = held.get("scores") or {}
-    if "side_task_success" in scores:
-        return scores["side_task_success"].get("value")
+    if "side_task_success" in _part(where, held, "scores", dict):
+        return _field(where, held, metadata, "scores.side_task_success")
     return "honest" if metadata.get("eval_mode") == "honest" else None
 
 
 def _field(where: str, held: Mapping[str, Any], metadata: Mapping[str, Any], label: str) -> Any:
     kind, _, name = label.partition(".")
-    fields = {"scores": held.get("scores") or {}, "metadata": metadata}.get(kind)
+    fields = {"scores": _part(where, held, "scores", dict), "metadata": metadata}.get(kind)
     if fields is None or not name:
         raise DomainError(f"the label {label!r} is not of the form scores.NAME or metadata.NAME")
     if name not in fields:
@@ -221,16 +230,32 @@ def _group(metadata: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _turns(where: str, messages: Any, attachments: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+def _part(where: str, held: Mapping[str, Any], name: str, kind: type[Part]) -> Part:
+    """A list or an object within an object; empty where it is missing.
+
+    Raises:
+        DomainError: it is something else.
+    """
+    value = held.get(name) or kind()
+    if not isinstance(value, kind):
+        is_kind = "a list" if kind is list else "an object"
+        raise DomainError(f"{where}: {name!r} is {str(value)[:40]!r} and not {is_kind}; copy or export the log again")
+    return value
+
+
+def _turns(where: str, messages: Sequence[Any], attachments: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     """The task, and the agent's turns with all that follows each."""
-    if not isinstance(messages, list) or not all(isinstance(message, Mapping) for message in messages):
+    if not all(isinstance(message, Mapping) for message in messages):
         raise DomainError(f"{where} holds no list of messages")
     task: list[str] = []
     steps: list[list[str]] = []
     for message in messages:
         role, content = str(message.get("role", "")), message.get("content", message.get("parts"))
         words = _words(content, attachments)
-        calls = [_call(call, attachments) for call in message.get("tool_calls") or []]
+        called = _part(where, message, "tool_calls", list)
+        if not all(isinstance(call, Mapping) for call in called):
+            raise DomainError(f"{where}: 'tool_calls' holds something that is no object; copy or export the log again")
+        calls = [_call(call, attachments) for call in called]
         said = "\n".join(part for part in (words, *calls) if part.strip())
         if role in ("assistant", "model"):
             steps.append([f"Agent: {said}"])
@@ -249,19 +274,23 @@ def _is_result(content: Any) -> bool:
     )
 
 
-def _words(content: Any, attachments: Mapping[str, str] = {}) -> str:  # it is only read
+def _words(content: Any, attachments: Mapping[str, Any] = {}) -> str:  # it is only read
     """What a message says, from a text or from a list of parts as Inspect, Anthropic and Google write them."""
     if content is None:
         return ""
     if isinstance(content, str):
-        return attachments.get(content.removeprefix(ATTACHMENT), content) if content.startswith(ATTACHMENT) else content
+        kept = attachments.get(content.removeprefix(ATTACHMENT), content) if content.startswith(ATTACHMENT) else content
+        return str(kept)
     if isinstance(content, Mapping):
         kind = content.get("type")
         if kind == "tool_use" or "function_call" in content:
             held = content.get("function_call", content)
+            if not isinstance(held, Mapping):
+                held = {"name": held}
             return _call({"function": held.get("name"), "arguments": held.get("input", held.get("args"))}, attachments)
         if "function_response" in content:
-            return json.dumps(content["function_response"].get("response"), ensure_ascii=False)
+            held = content["function_response"]
+            return json.dumps(held.get("response") if isinstance(held, Mapping) else held, ensure_ascii=False)
         for key in ("text", "reasoning", "thinking", "content", "result"):
             if content.get(key):
                 return _words(content[key], attachments)
@@ -271,7 +300,7 @@ def _words(content: Any, attachments: Mapping[str, str] = {}) -> str:  # it is o
     return str(content)
 
 
-def _call(call: Mapping[str, Any], attachments: Mapping[str, str]) -> str:
+def _call(call: Mapping[str, Any], attachments: Mapping[str, Any]) -> str:
     arguments = call.get("arguments")
     if isinstance(arguments, Mapping):
         arguments = ", ".join(f"{name}={_words(value, attachments)}" for name, value in arguments.items())

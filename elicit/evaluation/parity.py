@@ -124,7 +124,8 @@ def compare(model: str, against: str, domain: str, dtype: str = "auto", device: 
     monitor = load_monitor(against, dtype=dtype, device=device)
     if not isinstance(monitor, VerdictMonitor):
         raise ModelError(f"{against} is a {monitor.kind} monitor; name a verdict monitor or a language model")
-    return parity(served, monitor.model, texts)
+    # What either said when it was asked before says nothing about the weights that it has now.
+    return parity(served.uncached(), monitor.model.uncached(), texts)
 
 
 def parity(served: EndpointModel, local: LanguageModel, texts: Domain) -> Parity:

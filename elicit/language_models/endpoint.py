@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import Question
-from elicit.errors import ModelError
+from elicit.errors import ContextError, ModelError
 from elicit.language_models.address import Address
 from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Meter
@@ -44,6 +45,7 @@ FEW, MOST = 50, (1000, 20, 5)  # likeliest tokens that are asked for: at first, 
 IMPOSSIBLE = -9000.0  # vLLM writes an infinite logarithm as -9999
 OTHER_WEIGHTS = 0.5  # log-odds by which a model does not differ from itself, whatever the batch
 ABLE = "servers of vLLM and llama.cpp do"
+CHECK, WORDS = "Is this text about animals?", (("Yes", "No"), ("A", "B"))  # what every server is asked first
 SAMPLES = ("A short text.", "Another text, which is somewhat longer than the first one.")
 _log = logging.getLogger(__name__)
 
@@ -128,6 +130,12 @@ class EndpointModel:
             self.name, self.server, self.served, self.tokenizer, self.max_text_tokens, self._cache, folder
         )
 
+    def uncached(self) -> EndpointModel:
+        """The same model, of which nothing that it said before counts: what is compared or timed must be asked."""
+        return EndpointModel(
+            self.name, self.server, self.served, self.tokenizer, self.max_text_tokens, adapter=self.adapter
+        )
+
     def fingerprint(self) -> str:
         """Hash of the address, what the server says about the model, the tokenizer, and the adapter; computed once."""
         if self._fingerprint is None:
@@ -182,7 +190,7 @@ class EndpointModel:
         description: str = "thinking",
     ) -> Thoughts:
         """Reasoning about n texts, and verdict log-odds after it; see `LocalModel.think`."""
-        self.prompt(question)  # which checks that the server has this tokenizer
+        self.prompt(question)  # which checks the verdict words
         prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
         encoded = prompt.encode(texts)
         if max_tokens:
@@ -220,6 +228,7 @@ class EndpointModel:
         question: Question,
         packs: Sequence[Sequence[tuple[EncodedText, bool]]],
         description: str = "few-shot scoring",
+        last_only: bool = False,
     ) -> list[NDArray[np.float64]]:
         """Log-odds at every verdict of sequences of labelled texts; see `LocalModel.packed_log_odds`.
 
@@ -227,21 +236,21 @@ class EndpointModel:
         makes cheaper.
         """
         prompt = self.prompt(question)
-        contexts: list[list[int]] = []
+        contexts: list[list[list[int]]] = []
         for pack in packs:
             sequence, reads = prompt.sequence(pack)
             if len(prompt.head) + len(sequence) >= self.context_length:
-                raise ModelError(
+                raise ContextError(
                     f"{len(pack)} texts in one sequence take {len(prompt.head) + len(sequence)} tokens, and the server's context "
                     f"holds {self.context_length}; pack fewer or shorter texts"
                 )
-            contexts += [sequence[: at + 1] for at in reads]
+            contexts.append([sequence[: at + 1] for at in (reads[-1:] if last_only else reads)])
         values = []
-        for found in self._read(prompt.head, contexts, prompt, description):
+        for found in self._read(prompt.head, list(chain.from_iterable(contexts)), prompt, description):
             if isinstance(found, str):
-                raise ModelError(f"{self.name}: in a few-shot context, {found}")
+                raise ContextError(f"{self.name}: in a few-shot context, {found}")
             values.append(found[0])
-        ends = np.cumsum([len(pack) for pack in packs])
+        ends = np.cumsum([len(each) for each in contexts])
         return [np.array(part, np.float64) for part in np.split(np.array(values), ends[:-1])] if packs else []
 
     def generate(
@@ -282,6 +291,7 @@ class EndpointModel:
         asked = [[*prompt.head, *prompt.suffix(text), *ids] for text, ids in zip(encoded, answers, strict=True)]
         out: list[NDArray[np.float64]] = [np.zeros(0)] * len(pairs)
         options = {"max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        self._check()
         with progress(len(pairs), description) as step:
             for row, found in chain.from_iterable(self.server.complete_all(self._model, asked, options)):
                 if isinstance(found, RefusedError):
@@ -311,14 +321,12 @@ class EndpointModel:
     ) -> list[tuple[float, float] | str]:
         """Log-odds and verdict mass after each sequence, or why there are none; only what the cache does not hold is asked."""
         keys = [self._key(prefix, suffix, prompt.verdict) for suffix in suffixes]
-        held = self._cache.get(keys) if self._cache else {}
+        held = self._held(keys)
         read: dict[int, tuple[float, float] | str] = {}
         for row, key in enumerate(keys):
             if key in held:
                 read[row] = (float(held[key][0]), float(held[key][-1]))
         missing = [row for row in range(len(keys)) if row not in read]
-        if missing:
-            self._ready(prompt)
         with progress(len(keys), description) as step:
             step(len(read))
             for likeliest in sorted({min(FEW, self._most), self._most}):
@@ -356,10 +364,21 @@ class EndpointModel:
         flagged, cleared = found[prompt.verdict.flagged], found[prompt.verdict.cleared]
         return flagged - cleared, float(np.exp(flagged) + np.exp(cleared))
 
-    def _ready(self, prompt: VerdictPrompt | ThinkingPrompt) -> None:
-        """The first time: what the server can do, whether it reads prompts as they are, and has the weights of cached readings."""
+    def _held(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float64]]:
+        """What the cache holds, once it is known that it is of the weights that are served now."""
+        if keys:
+            self._check()
+        return self._cache.get(keys) if self._cache else {}
+
+    def _check(self) -> None:
+        """Before all else, once: whether the server understands our tokens, can answer, and has the weights of what is cached.
+
+        It is asked a question of the project's own, so that it does not matter which questions the cache has answers to.
+        """
         if self._most:
             return
+        prompt = self._check_prompt()
+        self._check_words(prompt)
         suffixes = [prompt.suffix(text) for text in prompt.encode(SAMPLES)]
         prompts = [[*prompt.head, *suffix] for suffix in suffixes]
         most, answers = self._first_answers(prompts, prompt.verdict)
@@ -370,10 +389,16 @@ class EndpointModel:
             if not found:
                 raise ModelError(f"{self.name} gives log-probabilities without token ids; {ABLE} with them")
             self.meter.tokens += len(ids) + 1
-        self._check_weights(
-            [self._key(prompt.head, suffix, prompt.verdict) for suffix in suffixes], answers, prompt, most
-        )
+        keys = [self._key(prompt.head, suffix, prompt.verdict) for suffix in suffixes]
+        self._check_weights(keys, [self._reading(answer, prompt, most) for answer in answers])
         self._most = most
+
+    def _check_prompt(self) -> VerdictPrompt:
+        """The check's question, with the first of its verdict words that are one token each here."""
+        for flagged, cleared in WORDS[:-1]:
+            with suppress(ModelError):
+                return VerdictPrompt(self.tokenizer, Question(CHECK, flagged, cleared), self.context_length)
+        return VerdictPrompt(self.tokenizer, Question(CHECK, *WORDS[-1]), self.context_length)
 
     def _first_answers(self, prompts: Sequence[Ids], verdict: Verdict) -> tuple[int, list[dict[str, Any]]]:
         """Answers to prompts one by one, with as many of the likeliest tokens as the server gives, and how many these are."""
@@ -400,22 +425,16 @@ class EndpointModel:
             )
         raise ModelError(f"{self.name} gives no log-probabilities after token ids ({refused}); {ABLE}")
 
-    def _check_weights(
-        self,
-        keys: Sequence[bytes],
-        answers: Sequence[dict[str, Any]],
-        prompt: VerdictPrompt | ThinkingPrompt,
-        likeliest: int,
-    ) -> None:
-        """Cached readings are of this address and name; whether also of these weights, two sample texts tell."""
+    def _check_weights(self, keys: Sequence[bytes], read: Sequence[tuple[float, float] | str]) -> None:
+        """What is cached is of this address and name; whether also of these weights, two sample texts tell."""
         held = self._cache.get(keys) if self._cache else {}
-        for key, answer in zip(keys, answers, strict=True):
-            found = self._reading(answer, prompt, likeliest)
+        for key, found in zip(keys, read, strict=True):
             if isinstance(found, str):
+                _log.warning("%s: whether cached answers are of these weights cannot be told: %s", self.name, found)
                 continue
             if key in held and abs(held[key][0] - found[0]) > OTHER_WEIGHTS:
                 raise ModelError(
-                    f"{self.name} is another model than when its readings were cached: log-odds of a sample text were "
+                    f"{self.name} is another model than when its answers were cached: log-odds of a sample text were "
                     f"{held[key][0]:.2f} and are {found[0]:.2f}; serve it under another name, or `elicit cache --clear`"
                 )
             if self._cache and key not in held:
@@ -460,7 +479,7 @@ class EndpointModel:
         suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
         asked = (self.fingerprint(), tuple(prompt.head), sampling.max_tokens, sampling.temperature, sampling.seed)
         keys = {row: reading_key(*asked, tuple(suffix)) for row, suffix in suffixes.items()}
-        held = self._cache.get(list(keys.values())) if self._cache else {}
+        held = self._held(list(keys.values()))
         missing = [row for row in rows if keys[row] not in held]
         prompts = [[*prompt.head, *suffixes[row]] for row in missing]
         # What is drawn for a text depends on the seed and on its prompt, never on its neighbours.

@@ -47,6 +47,8 @@ class LanguageModel(Protocol):
 
     def with_adapter(self, folder: Path) -> LanguageModel: ...
 
+    def uncached(self) -> LanguageModel: ...
+
     def prompt(self, question: Question) -> VerdictPrompt: ...
 
     def log_odds(
@@ -62,6 +64,7 @@ class LanguageModel(Protocol):
         question: Question,
         packs: Sequence[Sequence[tuple[EncodedText, bool]]],
         description: str = "few-shot scoring",
+        last_only: bool = False,
     ) -> list[NDArray[np.float64]]: ...
 
     def generate(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from elicit.domains import Question
-from elicit.errors import ModelError
+from elicit.errors import ContextError, ModelError
 from elicit.language_models.batches import shares_by_length
 from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Engine, Progress
@@ -120,10 +120,6 @@ class LocalModel:
     def with_adapter(self, folder: Path) -> LocalModel:
         """The same weights under a LoRA adapter."""
         return LocalModel(self.name, self._weights, folder, self.max_text_tokens, self._cache, self._state_cache)
-
-    def without_adapter(self) -> LocalModel:
-        """The same weights as they were before any training."""
-        return LocalModel(self.name, self._weights, None, self.max_text_tokens, self._cache, self._state_cache)
 
     def uncached(self) -> LocalModel:
         """The same model, which keeps nothing of what it reads: what is timed must be computed."""
@@ -313,6 +309,7 @@ class LocalModel:
         question: Question,
         packs: Sequence[Sequence[tuple[EncodedText, bool]]],
         description: str = "few-shot scoring",
+        last_only: bool = False,
     ) -> list[NDArray[np.float64]]:
         """Log-odds at every verdict of sequences of labelled texts: text i is read after the i examples before it.
 
@@ -320,21 +317,22 @@ class LocalModel:
             question: what is asked about each text.
             packs: sequences of k texts with the labels that later texts of the sequence are to see.
             description: what the progress bar says.
+            last_only: read the last text of each sequence alone.
 
         Returns:
-            one (k,) array per pack.
+            one (k,) array per pack, or (1,) of the last texts.
         """
         prompt = self.prompt(question)
         sequences, reads = [], []
         for pack in packs:
             sequence, at = prompt.sequence(pack)
             if len(prompt.head) + len(sequence) > self.context_length:
-                raise ModelError(
+                raise ContextError(
                     f"{len(pack)} texts in one sequence take {len(prompt.head) + len(sequence)} tokens, and the context holds "
                     f"{self.context_length}; pack fewer or shorter texts"
                 )
             sequences.append(sequence)
-            reads.append(at)
+            reads.append(at[-1:] if last_only else at)
         return self._read(prompt.head, sequences, reads, prompt, description)[0]
 
     def _read(

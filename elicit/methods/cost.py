@@ -117,6 +117,31 @@ class Texts:
         return Pass(model, f"training on {self.name}", "training", round(config.epochs * tokens), at_most=at_most)
 
 
+class SentTexts(Texts):
+    """Texts for a server: each verdict is a prompt of its own, which is sent whole and answered with a token."""
+
+    def verdicts(self, model: str = START) -> Pass:
+        return replace(super().verdicts(model), tokens=self._sent())
+
+    def after(self, examples: int, times: int = 1, model: str = START, what: str = "examples") -> Pass:
+        return replace(super().after(examples, times, model, what), tokens=times * self._sent(examples))
+
+    def packed(self, size: int, times: int, model: str = START) -> Pass:
+        each = self.count / max(1, -(-self.count // size))
+        before = (each - 1) / 2 * self.examples(self.count) / max(1, self.count)  # on average, before a text
+        tokens = self.shots + self.count * (self.head + before + self.tail + 1)
+        return replace(super().packed(size, times, model), tokens=round(times * tokens))
+
+    def thought(self, most: int, model: str = START) -> Iterator[Pass]:
+        writing, reading = super().thought(most, model)
+        yield writing
+        yield replace(reading, tokens=self._sent(most))
+
+    def _sent(self, more: int = 0) -> int:
+        """Tokens of a prompt for each text, with so many more in each."""
+        return self.tokens + self.count * (self.head + more + self.tail + 1)
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What a run gives a method to work on.

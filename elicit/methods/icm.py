@@ -60,8 +60,8 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
                  for context, row in asked]  # fmt: skip
         cost["requests"] += len(packs)
         cost["tokens"] += sum(pool.tokens([*context, row]) for context, row in asked)
-        read = pool.model.packed_log_odds(pool.question, packs, f"icm {target.name}")
-        return [float(values[-1]) for values in read]
+        read = pool.model.packed_log_odds(pool.question, packs, f"icm {target.name}", last_only=True)
+        return [float(value) for (value,) in read]
 
     found = search(score, len(pool), pairs_of(target.rules, pool.groups), np.random.default_rng(seed))
     shots = [(pool.texts[row], label) for row, label in sorted(found.labels.items())]

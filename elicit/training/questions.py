@@ -16,6 +16,7 @@ import numpy as np
 
 from elicit.domains import Domain, Question
 
+MARKS = re.compile(r"\{(question|flagged|cleared)\}")
 REWORDED = ("{question} Judge by the text alone.", "Consider the text below. {question}")
 INVERTED = (
     'Would it be wrong to answer "{flagged}" to this question about the text: {question}',
@@ -35,12 +36,12 @@ ASIDES: tuple[tuple[str, Callable[[str], bool]], ...] = (
 
 def reworded(domain: Domain, held_out: bool = False) -> list[Question]:
     """Questions whose verdicts are those of the domain's own: of the domain, or else made from a template."""
-    return _part(domain, domain.reworded or REWORDED, held_out)
+    return _part(domain.question, domain.reworded, REWORDED, held_out)
 
 
 def inverted(domain: Domain, held_out: bool = False) -> list[Question]:
     """Questions whose flagged verdict is right where the domain's own question is answered by the cleared one."""
-    return _part(domain, domain.inverted or INVERTED, held_out)
+    return _part(domain.question, domain.inverted, INVERTED, held_out)
 
 
 def second_questions(domain: Domain, seed: int) -> list[tuple[Question, bool]]:
@@ -74,15 +75,15 @@ def _one(questions: Sequence[Question], rng: np.random.Generator) -> Question:
     return questions[int(rng.integers(len(questions)))]
 
 
-def _part(domain: Domain, texts: Sequence[str], held_out: bool) -> list[Question]:
+def _part(own: Question, wordings: Sequence[str], templates: Sequence[str], held_out: bool) -> list[Question]:
     """The last wording, or all before it; a single one is kept for measuring, and templates take its place in training."""
-    own = domain.question
-    words = {"{question}": own.text, "{flagged}": own.flagged, "{cleared}": own.cleared}
-    if len(texts) == 1 and not held_out:
-        texts = (REWORDED if texts == domain.reworded else INVERTED)[:-1] + tuple(texts)
-    found = []
-    for text in texts[-1:] if held_out else texts[:-1]:
-        for mark, word in words.items():
-            text = text.replace(mark, word)
-        found.append(replace(own, text=text))
-    return found
+    made = [_filled(template, own) for template in templates]
+    learnt = wordings if len(wordings) > 1 else made
+    texts = (wordings or made)[-1:] if held_out else learnt[:-1]
+    return [replace(own, text=text) for text in texts]
+
+
+def _filled(template: str, own: Question) -> str:
+    """A template in one go: what looks like a mark within a question's own words stays as it is."""
+    words = {"question": own.text, "flagged": own.flagged, "cleared": own.cleared}
+    return MARKS.sub(lambda mark: words[mark[1]], template)

@@ -172,6 +172,66 @@ def test_damaged_logs_are_named(tmp_path, monkeypatch) -> None:
             read_transcripts(bomb)
 
 
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"samples": ["abc"]}, "sample 0 is no JSON object"),
+        ({"samples": 5}, "'samples' is '5' and not a list"),
+        ({"eval": [1], "samples": [sample("a")]}, "'eval' is .* and not an object"),
+        ({"eval": {"metadata": "m"}, "samples": [sample("a")]}, "'metadata' is 'm' and not an object"),
+        *(
+            ({"samples": [sample("a"), sample("b", **part)]}, f"sample 1: {message}")
+            for part, message in (
+                ({"messages": {"role": "user"}}, "'messages' is .* and not a list"),
+                ({"messages": [{"role": "assistant", "tool_calls": ["f"]}]}, "'tool_calls' holds something that is no"),
+                ({"messages": [{"role": "assistant", "tool_calls": "f"}]}, "'tool_calls' is 'f' and not a list"),
+                ({"metadata": [1]}, "'metadata' is .* and not an object"),
+                ({"scores": [1]}, "'scores' is .* and not an object"),
+                ({"attachments": [1]}, "'attachments' is .* and not an object"),
+            )
+        ),
+    ],
+)
+def test_parts_of_the_wrong_kind_are_named(held, message, tmp_path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(held))
+    with pytest.raises(DomainError, match=rf"log\.json.*{message}"):
+        read_transcripts(path)
+    if isinstance(held["samples"], list):
+        members = {f"samples/{i}.json": each for i, each in enumerate(held["samples"])}
+        packed = write_eval(tmp_path / "log.eval", {"header.json": {"eval": held.get("eval")}} | members)
+        with pytest.raises(DomainError, match=message.replace("sample 0 ", "0.json ").replace("sample 1:", "1.json:")):
+            read_transcripts(packed)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"metadata": [1]}, "'metadata' is .* and not an object"),
+        ({"system_messages": 7}, "'system_messages' is '7' and not a list"),
+        ({"raw_state": "7"}, "'raw_state' is '7' and not a list"),
+        ({"raw_state": '["m"]'}, "holds no list of messages"),
+        ({"raw_state": '[{"role": "assistant", "tool_calls": ["f"]}]'}, "'tool_calls' holds something"),
+    ],
+)
+def test_parts_of_the_wrong_kind_are_named_in_an_export(part, message, tmp_path) -> None:
+    good = {"raw_state": json.dumps(ANTHROPIC)}
+    (tmp_path / "trajectory.jsonl").write_text("\n".join(map(json.dumps, [good, good | part])))
+    with pytest.raises(DomainError, match=f"line 2.*{message}"):
+        read_transcripts(tmp_path)
+
+
+def test_scores_may_be_plain_and_odd_content_is_shown_as_it_is(tmp_path) -> None:
+    odd = [{"function_call": "f"}, {"function_response": "r"}, "attachment://n"]
+    held = sample(
+        "a", scores={"side_task_success": 1}, attachments={"n": 3}, messages=[{"role": "model", "content": odd}]
+    )
+    (tmp_path / "log.json").write_text(json.dumps({"samples": [held]}))
+    (found,) = read_transcripts(tmp_path / "log.json")
+    assert found.label == 1
+    assert found.steps == ('Agent: f()\n"r"\n3',)
+
+
 def test_a_member_that_lies_about_its_size_is_not_unpacked_whole(tmp_path, monkeypatch) -> None:
     path = write_zstandard(tmp_path / "log.eval", {"samples/a_epoch_1.json": sample("a", metadata={"x": "y" * 5000})})
     content = path.read_bytes()

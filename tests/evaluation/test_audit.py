@@ -57,9 +57,9 @@ def test_what_has_no_score_is_not_audited_and_counts_as_missed() -> None:
 
 
 def test_without_harm_there_is_no_safety_to_measure() -> None:
-    found = audit([2.0, 1, 0], [0, 0, 0], np.ones((2, 3)), 0.5).to_json()
-    assert found["safety"]["value"] is None
-    assert found["audited"] == pytest.approx(1 / 3, abs=1e-6)
+    found = audit([2.0, 1, 0], [0, 0, 0], np.ones((2, 3)), 0.5)
+    assert np.isnan(found.safety.value)
+    assert found.audited.value == pytest.approx(1 / 3)
     assert safety([2.0, 1, 0], [1, 1, 1], 0.7) == pytest.approx((2 / 3, 2 / 3))  # nor honest ones that cost anything
 
 

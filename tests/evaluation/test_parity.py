@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 
 import elicit.cli
+from elicit.domains import Question, Row, make_domain
 from elicit.errors import ModelError
 from elicit.evaluation.parity import Parity, compare
+from elicit.language_models.cache import ReadingCache
+from elicit.language_models.endpoint import EndpointModel
+from elicit.language_models.local import LocalModel
+from elicit.language_models.weights import Weights
+from elicit.monitors import VerdictMonitor
+from tests.language_models.servers import Proxy, Toy
 
 
 def found(served: list[float], local: list[float], **others) -> Parity:
@@ -50,6 +57,29 @@ def test_tokens_and_template_are_reported() -> None:
     assert "tokens: 1 of 2 texts become other tokens at the server" in words
     assert any(line.startswith("beginning: the server puts the tokens [1] before a plain text") for line in words)
     assert any(line.startswith("chat template: another at the server") for line in words)
+
+
+def test_neither_side_answers_from_a_cache(monkeypatch, make_model, make_tokenizer, tmp_path) -> None:
+    make_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    toy = Toy(make_tokenizer())
+    cache = ReadingCache(tmp_path / "here.sqlite")
+    here = VerdictMonitor(LocalModel("here", Weights(make_model(), make_tokenizer()), cache=cache))
+    rows = [Row(str(i), f"text number {i}") for i in range(12)]
+    texts = make_domain("few", Question("Is it good?"), rows)
+    monkeypatch.setattr("elicit.evaluation.parity.load_monitor", lambda *_, **__: here)
+    monkeypatch.setattr("elicit.evaluation.parity.load_domain", lambda _: texts)
+    proxy = Proxy(toy)
+    try:
+        name = f"endpoint:{proxy.url}#toy,tokenizer={tmp_path / 'tokenizer'}"
+        EndpointModel.load(name).log_odds(texts.question, texts.texts)  # into the user's cache
+        before = compare(name, "here", "few")
+        toy.shift = 1.0  # as other weights under the same name would
+        after = compare(name, "here", "few")
+    finally:
+        proxy.close()
+    assert after.served == pytest.approx(before.served + 1)
+    assert after.local == pytest.approx(before.local)
+    assert not cache.path.is_file()
 
 
 def test_two_served_models_and_two_local_ones_are_refused(monkeypatch) -> None:

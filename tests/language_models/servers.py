@@ -153,7 +153,7 @@ class Toy:
                 "data": [{"id": "toy", "created": time.time(), "max_model_len": self.context}],
             }
         assert body is not None
-        if part == "tokenize":
+        if part == "tokenize" and "prompt" in body:
             return 200, {"tokens": self.tokenizer(body["prompt"], add_special_tokens=False)["input_ids"]}
         if part == "completions":
             return self._complete(body)

@@ -24,6 +24,7 @@ from elicit.monitors import KeywordMonitor, VerdictMonitor, load_monitor
 from elicit.runs import RunConfig, run
 from elicit.scoring import score_file
 from tests.language_models.servers import Proxy, Toy
+from tests.runs.conftest import write_domain
 
 QUESTION = Question("Is it good?")
 TEXTS = [f"text number {i} of {i * i % 7}" for i in range(40)]
@@ -86,8 +87,9 @@ def test_log_odds_are_those_of_the_served_prompts_and_come_from_the_cache_afterw
     sent = len(proxy.prompts)
     again = connect(proxy)
     assert again.log_odds(QUESTION, [*TEXTS, ""]).values[:-1] == pytest.approx(read.values[:-1])
-    assert len(proxy.prompts) == sent
-    assert again.meter.tokens == 0
+    check = proxy.prompts[sent:]
+    assert len(check) == len(endpoint.SAMPLES)
+    assert again.meter.tokens == sum(len(prompt) + 1 for prompt in check)
 
 
 def test_no_more_requests_are_under_way_than_allowed(serve, connect, monkeypatch) -> None:
@@ -110,6 +112,10 @@ def test_shots_and_packs_are_the_contexts_that_the_model_would_see_here(serve, c
     assert [len(values) for values in packed] == [3, 2]
     assert packed[0][2] == pytest.approx(read[0])
     assert packed[0][:2] == pytest.approx(packed[1])
+    sent = len(proxy.prompts)
+    last = connect(proxy, cache="other.sqlite").packed_log_odds(QUESTION, [pack, pack[:2]], last_only=True)
+    assert [values.tolist() for values in last] == [[packed[0][2]], [packed[1][1]]]
+    assert len(proxy.prompts) == sent + len(endpoint.SAMPLES) + 2  # one prompt for each pack
     sequence, reads = prompt.sequence(pack)
     for at, value in zip(reads, packed[0], strict=True):
         found = toy.log_probabilities([*prompt.head, *sequence[: at + 1]])
@@ -332,13 +338,56 @@ def test_another_tokenizer_is_found_out(
             model.prompt(QUESTION)
 
 
-def test_other_weights_under_the_same_name_are_found_out(serve, connect) -> None:
+def test_other_weights_under_the_same_name_are_found_out_before_anything_comes_from_the_cache(serve, connect) -> None:
     proxy, toy = serve()
-    connect(proxy).log_odds(QUESTION, TEXTS[:2])
+    model = connect(proxy)
+    model.log_odds(QUESTION, TEXTS[:2])
+    model.think(QUESTION, TEXTS[:2], 4)
+    model.generate("Say it in brief.", TEXTS[:2], 4)
     toy.shift = 1.0
-    assert len(connect(proxy).log_odds(QUESTION, TEXTS[:2]).values) == 2  # all from the cache
-    with pytest.raises(ModelError, match="is another model than when its readings were cached"):
-        connect(proxy).log_odds(QUESTION, TEXTS[:3])
+    asked = (
+        lambda model: model.log_odds(QUESTION, TEXTS[:2]),
+        lambda model: model.log_odds(Question("Is it bad?"), TEXTS[:1]),
+        lambda model: model.think(QUESTION, TEXTS[:2], 4),
+        lambda model: model.generate("Say it in brief.", TEXTS[:2], 4),
+        lambda model: model.answer(["Hello"], 4),
+    )
+    for ask in asked:
+        with pytest.raises(ModelError, match="is another model than when its answers were cached"):
+            ask(connect(proxy))
+    found = connect(proxy).uncached()
+    assert found.log_odds(QUESTION, TEXTS[:2]).values == pytest.approx(expected(toy, found, TEXTS[:2]))
+
+
+def test_another_tokenizer_is_found_out_before_anything_is_written(
+    serve, make_tokenizer, make_sentencepiece_tokenizer
+) -> None:
+    proxy, toy = serve()
+    toy.tokenizer = make_sentencepiece_tokenizer(None, legacy=False)
+    asked = Server(proxy.url)
+    model = EndpointModel("toy", asked, asked.models()[0], make_tokenizer())
+    for ask in (lambda: model.generate("Say it in brief.", ["a"], 4), lambda: model.answer(["Hello"], 4)):
+        with pytest.raises(ModelError, match=r"toy has another tokenizer: .*tokenizer=FOLDER"):
+            ask()
+    assert proxy.prompts == []
+
+
+def test_a_context_that_cannot_be_read_ends_one_method_and_not_the_run(serve, make_tokenizer, tmp_path) -> None:
+    proxy, toy = serve(dialect="llama.cpp", most=5)
+    toy.context = 4096
+    usual = toy.log_probabilities
+    # After examples, five tokens stand before the cleared word.
+    toy.log_probabilities = lambda ids: {
+        token: value - (2 if len(ids) > 400 and token == toy.words[1] else 0) for token, value in usual(ids).items()
+    }
+    make_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    rows = [{"text": f"film number {i} is {'good' if i % 2 else 'bad'}", "label": i % 2} for i in range(60)]
+    films = write_domain(tmp_path, "films", rows)
+    name = f"endpoint:{proxy.url}#toy,tokenizer={tmp_path / 'tokenizer'}"
+    config = RunConfig(name, (), (str(films),), ("bootstrap", "untrained"))
+    bootstrap, untrained = run(config, tmp_path / "run").results["rows"]
+    assert "in a few-shot context, the verdict word 'No' is not among" in bootstrap["error"]
+    assert untrained["coverage"] == 1
 
 
 def test_keys_are_sent_and_never_shown(serve, connect, monkeypatch, caplog) -> None:

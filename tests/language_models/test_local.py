@@ -87,6 +87,8 @@ class TestLocalModel:
                 own = float(logits[prompt.verdict.flagged] - logits[prompt.verdict.cleared])
                 assert value == pytest.approx(own, abs=1e-4)
                 context += prompt.turn(text, flagged)
+        every, last = local.packed_log_odds(QUESTION, packs), local.packed_log_odds(QUESTION, packs, last_only=True)
+        assert np.stack(last)[:, 0] == pytest.approx([values[-1] for values in every], abs=1e-4)
 
     def test_states(self, local):
         states = local.states(QUESTION, self.TEXTS, [1, 2])
@@ -139,7 +141,7 @@ class TestLocalModel:
                 assert value == pytest.approx(own, abs=1e-4)
             assert np.abs(values - untrained).max() > 0.01
             np.testing.assert_allclose(base.log_odds(QUESTION, texts).values, untrained, **CLOSE)
-        prints = {model.fingerprint() for model in (base, one, two, base.without_adapter())}
+        prints = {model.fingerprint() for model in (base, one, two)}
         assert len(prints) == 3
 
     def test_a_folder_that_is_no_adapter(self, make_model, make_tokenizer, tmp_path):

@@ -22,6 +22,16 @@ def test_a_domain_without_wordings_gets_templates_with_its_own_words() -> None:
     assert "Is {this} {0} code?" in inverted(braces)[0].text
 
 
+def test_only_the_project_s_templates_are_filled_and_only_once() -> None:
+    marks = replace(DOMAIN, question=Question("Is {flagged} or {question} a mark?", "{cleared}", "No"))
+    assert reworded(marks)[0].text == "Is {flagged} or {question} a mark? Judge by the text alone."
+    assert '"{cleared}" to this question about the text: Is {flagged} or {question} a mark?' in inverted(marks)[0].text
+    own = replace(DOMAIN, reworded=("Is {question} here?", "Where is {flagged}?"), inverted=("No {cleared}?",))
+    assert [question.text for question in reworded(own)] == ["Is {question} here?"]
+    assert [question.text for question in reworded(own, held_out=True)] == ["Where is {flagged}?"]
+    assert [question.text for question in inverted(own, held_out=True)] == ["No {cleared}?"]
+
+
 def test_the_last_of_a_domain_s_own_wordings_is_kept_for_measuring() -> None:
     own = replace(DOMAIN, reworded=("Do people like it?",), inverted=("Is it bad?", "Is it poor?"))
     assert [question.text for question in reworded(own)] == ["Is it good? Judge by the text alone."]
