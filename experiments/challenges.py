@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.domains import Domain, drop_overlap
 from elicit.domains.challenges import (
     IMPOSSIBLE,
     inverted,
@@ -27,8 +27,8 @@ from elicit.domains.challenges import (
     with_impossible,
     with_words,
 )
-from elicit.errors import ElicitError
-from elicit.evaluation import difference, mean_over_seeds, paired_aurocs
+from elicit.errors import ArtefactError, DomainError, ElicitError, RunError
+from elicit.evaluation import difference, mean_over_seeds
 from elicit.evaluation.bootstrap import rounded, undefined
 from elicit.methods import Labelling, elicit_monitor
 from elicit.methods.states import read_upper_layers
@@ -40,7 +40,7 @@ from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from elicit.reports.rows import read_measure
 from elicit.training import TrainingConfig
-from experiments.experiment import Findings, Folder, held_out
+from experiments.experiment import Findings, Folder, compared, held_out
 
 PLAIN = "as it is"
 REFERENCES = ("transfer", "keyword-source")
@@ -184,8 +184,8 @@ class Outcome:
 
 def run_challenges(preset: Preset, folder: Folder) -> Findings:
     """Every method under every challenge, against itself without one."""
-    target = load_domain(preset.target)
-    source = drop_overlap(load_domain(preset.source).train, [target]).require_labels()
+    target = folder.domain(preset.target)
+    source = drop_overlap(folder.domain(preset.source).train, [target]).require_labels()
     work = _Work(preset, folder, source.balanced_sample(preset.source_texts), target)
     outcomes = {
         (challenge, method): [work.outcome(challenge, method, seed) for seed in preset.seeds]
@@ -219,33 +219,41 @@ class _Work:
         held = self.folder.part(work, challenge=challenge, method=method, seed=seed)
         if held["failure"]:
             return Outcome(None, failure=held["failure"])
+        if tuple(held["ids"]) != self.test.ids:
+            raise RunError(
+                f"{self.folder.out}: {method} under {challenge!r} has scores of other texts than {self.test.name} now has; "
+                "choose another --out"
+            )
         values = np.array([np.nan if value is None else value for value in held["values"]], dtype=np.float64)
         return Outcome(Scores(self.test.ids, values, tuple(held["reasons"])), held["unsure"])
 
     def _outcome(self, challenge: str, method: str, seed: int) -> dict[str, Any]:
         pool, test = self.pair(challenge, seed)
         try:
-            monitor, labelling = self._elicit(method, pool, seed)
+            monitor, labelling = self._elicit(challenge, method, pool, seed)
             if isinstance(monitor, ProbeMonitor | BlendMonitor):
                 read_upper_layers(monitor.model, test.unlabelled())
             scores = monitor.score(test.unlabelled())
+        except (RunError, ArtefactError):
+            raise  # a full disk or a lost process says nothing about the method
         except (ElicitError, ValueError) as error:
             # One method that cannot cope with a challenge is a finding, and no reason to end the others.
             return {"failure": str(error)}
         return {
             "failure": "",
+            "ids": list(scores.ids),
             "values": [float(value) if np.isfinite(value) else None for value in scores.values],
             "reasons": list(scores.reasons),
             "unsure": None if labelling is None else abstention(labelling),
         }
 
-    def _elicit(self, method: str, pool: Domain, seed: int) -> tuple[Monitor, Labelling | None]:
+    def _elicit(self, challenge: str, method: str, pool: Domain, seed: int) -> tuple[Monitor, Labelling | None]:
         if method == "keyword-source":
             return KeywordMonitor.fit_domains([self.source]), None
         if method == "transfer":
             return self.start(seed), None
         found = elicit_monitor(self.start(seed), pool.unlabelled(), method, seed)
-        return found.monitor, found.labelling
+        return self.folder.elicited(f"{challenge}/{method}-{seed}", found), found.labelling
 
     def row(self, challenge: str, method: str, outcomes: Mapping[tuple[str, str], Sequence[Outcome]]) -> dict[str, Any]:
         """Figures of one method under one challenge: means over seeds, beside its own without the challenge."""
@@ -265,9 +273,15 @@ class _Work:
         for mine, plain in zip(after, before, strict=True):
             assert mine.scores is not None
             assert plain.scores is not None
-            figures, n = paired_aurocs(
-                {"after": mine.scores, "before": plain.scores}, self.test.labels, self.test.groups
-            )
+            try:
+                figures, n = compared(self.test, {"after": mine.scores, "before": plain.scores})
+            except DomainError as error:
+                reason = undefined(str(error))
+                return row | {
+                    "auroc": reason,
+                    "difference": reason,
+                    "verdict": "fails" if challenge != PLAIN else PLAIN,
+                }
             pairs.append(figures)
             counts.append(n)
         found, plain_auroc = (mean_over_seeds([pair[key] for pair in pairs]) for key in ("after", "before"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from elicit.domains import Domain, load_domain
+from elicit.domains import Domain
 from elicit.evaluation import difference, gap_recovered, mean_over_seeds, paired_aurocs
 from elicit.evaluation.bootstrap import undefined
 from elicit.evaluation.score_files import read_scores
@@ -93,7 +93,7 @@ def run_elicitation(preset: Preset, folder: Folder) -> Findings:
             outcome = run(config, out, folder.command, folder.say, readings=out / "readings")
             shutil.rmtree(out / "readings", ignore_errors=True)
             warnings += alarms(outcome.results, f"{start}, seed {seed}")
-    rows = [row for name in preset.targets for row in target_rows(load_domain(name), outs, preset)]
+    rows = [row for name in preset.targets for row in target_rows(folder.domain(name), outs, preset)]
     return Findings(rows, summary(rows), sections(rows, preset), MEASURED, warnings)
 
 

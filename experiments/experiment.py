@@ -1,7 +1,8 @@
 """What all experiments share: presets, a folder that continues where it was interrupted, findings and what is written of them.
 
-manifest.json      which experiment with which preset, versions, the model's fingerprint
+manifest.json      which experiment with which preset, versions, fingerprints of domains and model
 parts/*.json       what was measured, unit by unit: the same command computes none of them twice
+notes/             what label-free methods warned of
 results.json       schema, experiment, preset, command, rows, summary, warnings
 figures/, report.html
 
@@ -21,10 +22,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from elicit.domains import Domain, UnlabelledDomain
+from elicit.domains import Domain, UnlabelledDomain, load_domain
 from elicit.errors import DomainError, RunError
+from elicit.evaluation import Resampled, paired_aurocs
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
+from elicit.language_models.address import is_endpoint
+from elicit.methods import Elicited
 from elicit.monitors import Monitor, Scores, VerdictMonitor
 from elicit.reports.drawing import write_drawings
 from elicit.reports.page import Section
@@ -96,13 +100,40 @@ class Folder:
             domain: what `held_out` gives, or texts without labels.
             name: of the monitor; with the domain's it names the file, so it says all that decides which monitor it is.
             load: gives the monitor, trained or elicited.
+
+        Raises:
+            RunError: the scores on disk are of other texts.
         """
         path = self.out / "scores" / domain.name / f"{name}.jsonl"
         if not path.is_file():
             self.say(f"{domain.name}: {name}")
             texts = domain.unlabelled() if isinstance(domain, Domain) else domain
             write_scores(path, load().score(texts), None)
-        return read_scores(path)
+        scores = read_scores(path)
+        if scores.ids != tuple(domain.ids):
+            raise RunError(
+                f"{path} scores other texts than {domain.name} now has; delete the file and run the same command again"
+            )
+        return scores
+
+    def domain(self, name: str) -> Domain:
+        """A domain; an experiment is not continued on other data under the same name.
+
+        Raises:
+            DomainError: it cannot be used.
+            RunError: it was another one when this began.
+        """
+        domain = load_domain(name)
+        self._same("domains", name, domain.fingerprint(), f"the data of {name} have changed since this began")
+        return domain
+
+    def _same(self, kind: str, name: str, fingerprint: str, changed: str) -> None:
+        """Keep a fingerprint in the manifest, or compare it with the one that is there."""
+        path = self.out / "manifest.json"
+        manifest = read_json(path)
+        if manifest.setdefault(kind, {}).setdefault(name, fingerprint) != fingerprint:
+            raise RunError(f"{self.out}: {changed}; choose another --out")
+        write_json(path, manifest)
 
     def trained(
         self,
@@ -122,6 +153,16 @@ class Folder:
         """
         return train(base, sources, self.out / "monitors" / name, config, seed).monitor
 
+    def elicited(self, name: str, found: Elicited) -> Monitor:
+        """The monitor that a label-free method found; its warnings are kept for the report of this and of every later call.
+
+        Args:
+            name: of what was found; it says all that decides it.
+            found: by the method.
+        """
+        write_json(self.out / "notes" / f"{name}.json", list(found.warnings))
+        return found.monitor
+
     def untrained(self, name: str) -> VerdictMonitor:
         """A model as it came, loaded when it is first asked for; a folder is not continued with other weights."""
         if name not in self._loaded:
@@ -129,12 +170,7 @@ class Folder:
 
             self.say(f"loading {name}")
             model = LocalModel.load(name)
-            path = self.out / "manifest.json"
-            manifest = read_json(path)
-            known = manifest["models"].setdefault(name, model.fingerprint())
-            if known != model.fingerprint():
-                raise RunError(f"{self.out}: {name} is another model than when this began; choose another --out")
-            write_json(path, manifest)
+            self._same("models", name, model.fingerprint(), f"{name} is another model than when this began")
             self._loaded[name] = VerdictMonitor(model)
         return self._loaded[name]
 
@@ -150,6 +186,22 @@ def held_out(domain: Domain, size: int) -> Domain:
     if len(set(known.labels)) < 2:
         raise DomainError(f"{domain.name}: the first {size} test texts are not of both classes; choose more test texts")
     return known
+
+
+def compared(test: Domain, scores: Mapping[str, Scores]) -> tuple[dict[str, Resampled], int]:
+    """`paired_aurocs` on labelled texts.
+
+    Raises:
+        DomainError: the texts that all monitors scored are not of both classes; names the monitor that scored fewest.
+    """
+    try:
+        return paired_aurocs(scores, test.labels, test.groups)
+    except ValueError as error:
+        name = min(scores, key=lambda name: scores[name].coverage)
+        raise DomainError(
+            f"{test.name}: monitors cannot be compared ({error}); {name} scored {int(scores[name].scored.sum())} of {len(test)} "
+            "texts; choose a larger --preset or another --model"
+        ) from error
 
 
 def conduct(
@@ -169,6 +221,8 @@ def conduct(
     """
     module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
     changes = changes or {}
+    if is_endpoint(changes.get("model", "")):
+        raise RunError("experiments train the model, and a server trains nothing; name the model's folder or hub id")
     preset = replace(module.PRESETS[size], **changes)
     options = [
         word
@@ -187,7 +241,7 @@ def conduct(
             "command": command,
             "rows": list(findings.rows),
             "summary": list(findings.summary),
-            "warnings": list(dict.fromkeys([*findings.warnings, *training_notes(out), *alarms(findings.rows)])),
+            "warnings": list(dict.fromkeys([*findings.warnings, *notes(out), *alarms(findings.rows)])),
         }
         write_json(out / "results.json", results)
         shutil.rmtree(out / "figures", ignore_errors=True)  # of an older version, which may have drawn others
@@ -199,13 +253,27 @@ def conduct(
     return results
 
 
-def training_notes(out: Path) -> list[str]:
-    """What the trainings in a folder noted, such as a stop before the end."""
-    return [
+def notes(out: Path) -> list[str]:
+    """What is to be known of a folder: versions that changed, what trainings noted, such as a stop, and what methods warned of."""
+    manifest = read_json(out / "manifest.json")
+    found = [
+        f"begun with {name} {manifest['versions'].get(name)}, continued with {version}"
+        for later in manifest.get("continued_with", [])
+        for name, version in later.items()
+        if manifest["versions"].get(name) != version
+    ]
+    found += [
         f"{path.parent.relative_to(out)}: {note}"
         for path in sorted(out.rglob(HISTORY))
         for note in read_json(path)["notes"]
     ]
+    warned = out / "notes"
+    found += [
+        f"{path.relative_to(warned).with_suffix('')}: {warning}"
+        for path in sorted(warned.rglob("*.json"))
+        for warning in read_json(path)
+    ]
+    return found
 
 
 def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -226,23 +294,27 @@ def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _open(out: Path, asked: dict[str, Any], command: str) -> None:
     """Write the manifest, or check that the one which is there asks for the same."""
     path = out / "manifest.json"
-    if not path.is_file():
-        if leftovers := sorted(entry.name for entry in out.iterdir() if entry.name != ".lock"):
-            raise RunError(f"{out} is not empty and holds no experiment ({leftovers[0]}, …); choose another --out")
-        write_json(path, {"schema": SCHEMA, **asked, "command": command, "models": {}, "versions": versions()})
+    entries = {entry.name for entry in out.iterdir()} - {".lock"}
+    # A command that failed before it computed anything does not claim the folder.
+    if entries <= {"manifest.json"}:
+        write_json(
+            path, {"schema": SCHEMA, **asked, "command": command, "domains": {}, "models": {}, "versions": versions()}
+        )
         return
+    if "manifest.json" not in entries:
+        raise RunError(f"{out} is not empty and holds no experiment ({min(entries)}, …); choose another --out")
     held = read_json(path)
-    for key, value in asked.items():
-        if held.get(key) != value:
-            was = (
-                f"its {key} is {held.get(key)!r}"
-                if key != "sizes"
-                else f"with other sizes of the preset {asked['preset']}"
-            )
-            raise RunError(
-                f"{out} holds another experiment: {was}; choose another --out, or repeat the command that it was made with: "
-                f"{held.get('command')}"
-            )
+    for was, now in ((held, asked), (held.get("sizes", {}), asked["sizes"])):
+        for key, value in now.items():
+            if key != "sizes" and was.get(key) != value:
+                raise RunError(
+                    f"{out} holds another experiment: its {key} is {was.get(key)!r}, now {value!r}; choose another --out, or "
+                    f"repeat the command that it was made with: {held.get('command')}"
+                )
+    later = held.setdefault("continued_with", [])
+    if versions() not in (held["versions"], *later):
+        later.append(versions())
+        write_json(path, held)
 
 
 def _hash(unit: Unit) -> str:

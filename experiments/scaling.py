@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 
-from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.domains import Domain, drop_overlap
 from elicit.errors import DomainError
-from elicit.evaluation import Resampled, difference, mean_over_seeds, paired_aurocs
+from elicit.evaluation import Resampled, difference, mean_over_seeds
 from elicit.evaluation.bootstrap import CONFIDENCE, rounded, undefined
 from elicit.monitors import KeywordMonitor, Scores, VerdictMonitor
 from elicit.reports.cells import Cell, share, signed
@@ -25,7 +25,7 @@ from elicit.reports.charts import Curve, curves
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from elicit.training import TrainingConfig
-from experiments.experiment import Findings, Folder, held_out
+from experiments.experiment import Findings, Folder, compared, held_out
 
 KEYWORDS = "keywords"
 
@@ -78,9 +78,9 @@ PRESETS = {
 
 def run_scaling(preset: Preset, folder: Folder) -> Findings:
     """The grid of adjacent and target labels on every target."""
-    targets = [load_domain(name) for name in preset.targets]
+    targets = [folder.domain(name) for name in preset.targets]
     tests = [held_out(target, preset.test_texts) for target in targets]
-    source = load_domain(preset.source)
+    source = folder.domain(preset.source)
     part = drop_overlap(source.train, targets).require_labels()
     warnings = []
     if dropped := len(source.train.require_labels()) - len(part):
@@ -121,7 +121,7 @@ def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain
                     name,
                     lambda: trained(folder, preset, source, labelled, m, k, seed),  # noqa: B023
                 )
-    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    figures, n = compared(test, scores)
     means = {
         (m, k): mean_over_seeds([figures[f"{m} {k} {seed}"] for seed in preset.seeds])
         for m in preset.adjacent

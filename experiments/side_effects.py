@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from elicit.domains import Domain, drop_overlap, load_domain
-from elicit.evaluation import Resampled, difference, mean_over_seeds, paired_aurocs
+from elicit.domains import Domain, drop_overlap
+from elicit.evaluation import Resampled, difference, mean_over_seeds
 from elicit.evaluation.bootstrap import undefined
 from elicit.evaluation.prompt_change import PromptChange, prompt_change
 from elicit.evaluation.retention import Retention, retention
@@ -23,7 +23,7 @@ from elicit.reports.cells import percent, share, signed
 from elicit.reports.page import Table
 from elicit.training import TrainingConfig
 from elicit.training.instructions import own_instructions
-from experiments.experiment import Folder, held_out
+from experiments.experiment import Folder, compared, held_out
 
 UNTRAINED = "untrained"
 
@@ -68,7 +68,7 @@ class Measured:
 
 def measure(preset: Preset, folder: Folder) -> tuple[list[dict[str, Any]], list[str]]:
     """A row per plan for questions and instructions, a row per plan and target for transfer; and warnings."""
-    source, targets = load_domain(preset.source), [load_domain(name) for name in preset.targets]
+    source, targets = folder.domain(preset.source), [folder.domain(name) for name in preset.targets]
     suite = held_out(source, preset.suite_texts)
     tests = [held_out(target, preset.test_texts) for target in targets]
     part = drop_overlap(source.train, targets).require_labels()
@@ -139,7 +139,7 @@ def transfer_rows(preset: Preset, folder: Folder, part: Domain, test: Domain) ->
         for seed in preset.seeds:
             name = _name(plan, seed)
             scores[name] = folder.scores(test, name, lambda: trained(preset, folder, part, plan, seed))  # noqa: B023
-    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    figures, n = compared(test, scores)
     means = {UNTRAINED: figures[UNTRAINED]}
     means |= {plan: mean_over_seeds([figures[_name(plan, seed)] for seed in preset.seeds]) for plan in preset.plans}
     first = means[next(iter(preset.plans))]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.domains import Domain, drop_overlap
 from elicit.domains.reference_summaries import ReferenceSummary, load_reference_summaries
 from elicit.evaluation import Resampled, difference, mean_over_seeds
 from elicit.evaluation.bootstrap import resampled_means, undefined
@@ -69,8 +69,8 @@ PRESETS = {
 
 def run_summaries(preset: Preset, folder: Folder) -> Findings:
     """Quality against references, and survival of the verdict."""
-    target = load_domain(preset.target)
-    source = drop_overlap(load_domain(preset.source).train, [target]).require_labels()
+    target = folder.domain(preset.target)
+    source = drop_overlap(folder.domain(preset.source).train, [target]).require_labels()
     source = source.balanced_sample(preset.source_texts)
     test, pairs = held_out(target, preset.test_texts), load_reference_summaries(preset.references)
     work = _Work(preset, folder, source)
@@ -117,7 +117,7 @@ class _Work:
         texts, references = [pair.text for pair in pairs], [pair.summary for pair in pairs]
         lead = rouge([Generation(text.partition(" . ")[0]) for text in texts], references)
         values: dict[str, list[dict[str, np.ndarray]]] = {LEAD: [lead]}
-        shares: dict[str, list[float]] = {LEAD: [1.0]}
+        shares: dict[str, list[np.ndarray]] = {LEAD: [np.ones(len(pairs))]}
         for name in MODELS:
             values[name], shares[name] = [], []
             for seed in self.seeds(name):
@@ -128,7 +128,7 @@ class _Work:
                     seed=seed,
                 )
                 values[name].append(rouge(answers, references) | {"loss": np.array(losses)})
-                shares[name].append(float(np.nanmean(copied(answers, texts))))
+                shares[name].append(copied(answers, texts))
         rows = []
         for name, held in values.items():
             row: dict[str, Any] = {"kind": "quality", "model": name, "seeds": len(held), "n": len(pairs)}
@@ -137,7 +137,7 @@ class _Work:
                 row[key] = _means(held, key).to_json() if key in held[0] else undefined("it is no model")
                 if name == TRAINED:
                     row[f"{key}_gain"] = _gain(held, values[UNTRAINED][0], key)
-            row["copied"] = statistics.mean(shares[name])
+            row["copied"] = _defined_mean(shares[name])
             rows.append(row)
         return rows
 
@@ -183,6 +183,12 @@ def _means(held: Sequence[Mapping[str, np.ndarray]], key: str) -> Resampled:
     return mean_over_seeds([resampled_means(part[key][known]) for part in held])
 
 
+def _defined_mean(values: Sequence[np.ndarray]) -> float | None:
+    """Mean over seeds of the mean over what is not NaN; None where nothing is."""
+    means = [float(part[np.isfinite(part)].mean()) for part in values if np.isfinite(part).any()]
+    return statistics.mean(means) if means else None
+
+
 def _gain(held: Sequence[Mapping[str, np.ndarray]], before: Mapping[str, np.ndarray], key: str) -> dict[str, Any]:
     known = np.all([np.isfinite(part[key]) for part in (*held, before)], axis=0)
     after = mean_over_seeds([resampled_means(part[key][known]) for part in held])
@@ -196,11 +202,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     reading = {"better": "higher", "worse": "lower"}
     loss, overlap = trained["loss_gain"], trained["rougeL_gain"]
     sentences = [
-        f"ROUGE-L against experts’ summaries is {before['rougeL']['value']:.3f} for the untrained model, "
-        f"{trained['rougeL']['value']:.3f} after training on verdicts ({_said(overlap, reading)}), and "
-        f"{quality[LEAD]['rougeL']['value']:.3f} for the first sentence of the text.",
-        f"The loss on experts’ summaries is {before['loss']['value']:.2f} nats a token before training and "
-        f"{trained['loss']['value']:.2f} after it ({_said(loss, reading)}).",
+        f"ROUGE-L against experts’ summaries is {_number(before['rougeL'])} for the untrained model, "
+        f"{_number(trained['rougeL'])} after training on verdicts ({_said(overlap, reading)}), and "
+        f"{_number(quality[LEAD]['rougeL'])} for the first sentence of the text.",
+        f"The loss on experts’ summaries is {_number(before['loss'])} nats a token before training and "
+        f"{_number(trained['loss'])} after it ({_said(loss, reading)}).",
     ]
     for row in rows:
         if row["kind"] == "survival" and row["reader"] == TRAINED:
@@ -210,11 +216,16 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 if lost["value"] is None
                 else f"{lost['value']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}]"
             )
+            same = row["same_verdict"]["value"]
             sentences.append(
                 f"The trained monitor gives a summary by the {row['writer']} model the same verdict as its text in "
-                f"{row['same_verdict']['value']:.0%} of the cases; AUROC changes by {what}."
+                f"{'an undefined share' if same is None else f'{same:.0%}'} of the cases; AUROC changes by {what}."
             )
     return sentences
+
+
+def _number(entry: Mapping[str, Any]) -> str:
+    return "undefined" if entry["value"] is None else f"{entry['value']:.3f}"
 
 
 def _said(entry: Mapping[str, Any], words: Mapping[str, str]) -> str:
@@ -259,7 +270,7 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
                 row["model"],
                 *(row[key] for key in FIGURES),
                 *(signed(row[f"{key}_gain"]) if f"{key}_gain" in row else None for key in ("rougeL", "loss")),
-                share(row["copied"]),
+                None if row["copied"] is None else share(row["copied"]),
                 row["n"],
                 share(row["coverage"]),
             )

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from elicit.domains import Domain, drop_overlap, load_domain
+import numpy as np
+
+from elicit.domains import Domain, drop_overlap
 from elicit.errors import DomainError
-from elicit.evaluation import difference, mean_over_seeds, paired_aurocs
+from elicit.evaluation import difference, mean_over_seeds
 from elicit.evaluation.bootstrap import undefined
 from elicit.methods.self_training import Teacher, self_training
 from elicit.methods.state_consistency import state_consistency
@@ -28,7 +30,7 @@ from elicit.reports.charts import Curve, Interval, curves, intervals
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from elicit.training import TrainingConfig
-from experiments.experiment import Findings, Folder, held_out
+from experiments.experiment import Findings, Folder, compared, held_out
 
 STARTS = ("untrained", "trained")
 FEWEST = 5  # scored texts of a class, below which an AUROC and its interval are chance
@@ -109,8 +111,8 @@ class Way:
 
 def run_thinking(preset: Preset, folder: Folder) -> Findings:
     """Every budget and reading, untrained and trained, and students of the trained monitor."""
-    targets = {name: load_domain(name) for name in preset.targets}
-    source = drop_overlap(load_domain(preset.source).train, list(targets.values())).require_labels()
+    targets = {name: folder.domain(name) for name in preset.targets}
+    source = drop_overlap(folder.domain(preset.source).train, list(targets.values())).require_labels()
     source = source.balanced_sample(preset.source_texts)
     rows, warnings = [], list[str]()
     for name, target in targets.items():
@@ -135,23 +137,25 @@ def target_rows(
     """One row per way: means over seeds, each on the texts that it and the direct verdict of the same start have scored."""
     test, warnings = held_out(target, preset.test_texts), []
     texts = target.train.sample(preset.student_texts)
-    kept: dict[Way, list[Scores]] = {}
+    kept: dict[Way, dict[int, Scores]] = {}
     for way in ways(preset):
-        kept[way] = []
+        kept[way] = {}
         # The untrained model at temperature 0 is the same whatever the seed.
         for seed in preset.seeds if way.start == "trained" else preset.seeds[:1]:
             key = f"{way.name}-{seed}"
             try:
-                scores = folder.scores(test, key, lambda: monitor(folder, preset, way, seed, source, texts))  # noqa: B023
+                kept[way][seed] = folder.scores(
+                    test,
+                    key,
+                    lambda: monitor(folder, preset, way, seed, source, texts),  # noqa: B023
+                )
             except DomainError as error:
                 warnings.append(f"{name}: {key}: {error}")
-            else:
-                kept[way].append(scores)
     keyword = folder.scores(
         test, f"keywords-{preset.source.replace('/', '-')}", lambda: KeywordMonitor.fit_domains([source])
     )
-    rows = [row(name, way, scores, kept, test) for way, scores in kept.items() if scores]
-    figures, n = paired_aurocs({KEYWORDS: keyword}, test.labels, test.groups)
+    rows = [row(name, way, kept, test) for way, scores in kept.items() if scores]
+    figures, n = compared(test, {KEYWORDS: keyword})
     about = {"target": name, "start": "", "reading": KEYWORDS, "budget": 0, "teacher": "", "seeds": 1, "n": n}
     rows.append(about | {"coverage": keyword.coverage, "unscored": {}, "auroc": figures[KEYWORDS].to_json()})
     return rows, warnings
@@ -170,15 +174,23 @@ def monitor(folder: Folder, preset: Preset, way: Way, seed: int, source: Domain,
             "thinking": partial(thinking, max_tokens=preset.student_budget),
             "state-consistency": state_consistency,
         }
-        return self_training(start, texts.unlabelled(), seed, teacher=teachers[way.teacher]).monitor
+        found = self_training(start, texts.unlabelled(), seed, teacher=teachers[way.teacher])
+        return folder.elicited(f"{texts.name}/{way.name}-{seed}", found)
     reading = "forced" if way.reading == FORCED else "written"
     return ThinkingMonitor(start.model, texts.question, way.budget, reading)
 
 
-def row(
-    target: str, way: Way, scores: Sequence[Scores], kept: Mapping[Way, Sequence[Scores]], test: Domain
-) -> dict[str, Any]:
-    """Figures of one way, beside the direct verdict of the same monitors on the same texts."""
+def row(target: str, way: Way, kept: Mapping[Way, Mapping[int, Scores]], test: Domain) -> dict[str, Any]:
+    """Figures of one way, beside the direct verdict of the same monitors on the same texts.
+
+    Args:
+        target: its name.
+        way: to a verdict.
+        kept: scores of every way by seed; a seed under which a way failed is not there.
+        test: labelled texts.
+    """
+    scores, direct = list(kept[way].values()), kept.get(Way(way.start, DIRECT), {})
+    both = [{"way": mine, "direct": direct[seed]} for seed, mine in kept[way].items() if seed in direct]
     reasons: dict[str, int] = {}
     for part in scores:
         for reason, count in part.unscored().items():
@@ -189,19 +201,15 @@ def row(
         "reading": way.reading,
         "budget": way.budget,
         "teacher": way.teacher,
-        "seeds": len(scores),
+        "seeds": len(both),
         "coverage": statistics.mean(part.coverage for part in scores),
         "unscored": reasons,
     }
-    direct = kept[Way(way.start, DIRECT)]
-    few = _too_few(scores, test)
+    few = _too_few(both, test)
     if few:
         reason = undefined(few)
         return found | {"n": min(int(part.scored.sum()) for part in scores), "auroc": reason, "versus_direct": reason}
-    pairs = [
-        paired_aurocs({"way": mine, "direct": plain}, test.labels, test.groups)
-        for mine, plain in zip(scores, direct, strict=True)
-    ]
+    pairs = [compared(test, pair) for pair in both]
     mine, plain = (mean_over_seeds([figures[key] for figures, _ in pairs]) for key in ("way", "direct"))
     return found | {
         "n": min(n for _, n in pairs),
@@ -212,11 +220,14 @@ def row(
     }
 
 
-def _too_few(scores: Sequence[Scores], test: Domain) -> str:
+def _too_few(both: Sequence[Mapping[str, Scores]], test: Domain) -> str:
     """Why what was scored is too little to compare, or nothing."""
+    if not both:
+        return "there is no direct verdict under the same seed"
     labels = test.label_array()
-    for part in scores:
-        flagged, cleared = (int((labels[part.scored] == label).sum()) for label in (1, 0))
+    for pair in both:
+        scored = np.all([part.scored for part in pair.values()], axis=0)
+        flagged, cleared = (int((labels[scored] == label).sum()) for label in (1, 0))
         if min(flagged, cleared) < FEWEST:
             return f"{flagged} flagged and {cleared} cleared texts have a verdict; fewer than {FEWEST} say nothing"
     return ""

@@ -19,8 +19,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
-from elicit.domains import Domain, drop_overlap, load_domain
-from elicit.evaluation import Resampled, difference, gap_recovered, mean_over_seeds, paired_aurocs
+from elicit.domains import Domain, drop_overlap
+from elicit.evaluation import Resampled, difference, gap_recovered, mean_over_seeds
 from elicit.evaluation.bootstrap import REPLICATES, undefined
 from elicit.monitors import KeywordMonitor, Scores
 from elicit.reports.cells import percent, share, signed
@@ -28,7 +28,7 @@ from elicit.reports.charts import Point, heat_map, scatter
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from elicit.training import TrainingConfig
-from experiments.experiment import Findings, Folder, held_out
+from experiments.experiment import Findings, Folder, compared, held_out
 
 OWN, SINGLE, FAMILY, ALL = "own labels", "one domain", "other families", "all but the target"
 DISTANCES = {"keyword_distance": "keyword distance", "state_distance": "hidden-state distance"}
@@ -111,7 +111,7 @@ class Recipe:
 
 def run_transfer(preset: Preset, folder: Folder) -> Findings:
     """Every source on every target, several sources together, and the distances between domains."""
-    domains = {name: load_domain(name) for name in preset.domains}
+    domains = {name: folder.domain(name) for name in preset.domains}
     tests = {name: held_out(domain, preset.test_texts) for name, domain in domains.items()}
     parts, warnings = training_parts(domains)
     rows: list[dict[str, Any]] = []
@@ -127,6 +127,7 @@ def run_transfer(preset: Preset, folder: Folder) -> Findings:
     correlations = {key: rank_correlation(distances, key, aurocs, preset.domains) for key in DISTANCES}
     rows += [{"kind": "distance", **pair} for pair in distances]
     rows += [{"kind": "rank correlation", "distance": key, "spearman": found} for key, found in correlations.items()]
+    warnings += few_texts(parts, preset.source_texts)
     return Findings(
         rows, summary(rows, correlations), sections(rows, preset, distances, correlations), MEASURED, warnings
     )
@@ -145,6 +146,24 @@ def training_parts(domains: Mapping[str, Domain]) -> tuple[dict[str, Domain], li
     return parts, warnings
 
 
+def few_texts(parts: Mapping[str, Domain], wanted: int) -> list[str]:
+    """A warning for each domain that has fewer texts than a training wants."""
+    return [
+        f"{name} has {len(part)} texts to train on: its own training sees fewer than the {wanted} of the others"
+        for name, part in parts.items()
+        if len(part) < wanted
+    ]
+
+
+def portions(parts: Sequence[Domain], texts: int) -> list[Domain]:
+    """So many texts in all, in equal shares; what a small domain lacks comes from the larger ones."""
+    chosen: dict[int, Domain] = {}
+    for at in sorted(range(len(parts)), key=lambda at: len(parts[at])):
+        share, texts_left = len(parts) - len(chosen), texts - sum(map(len, chosen.values()))
+        chosen[at] = parts[at].balanced_sample(texts_left // share)
+    return [chosen[at] for at in range(len(parts))]
+
+
 def recipes(target: str, domains: Sequence[str]) -> list[Recipe]:
     """What is trained for a target: single domains, and several of them where that is more than one."""
     others = tuple(name for name in domains if name != target)
@@ -158,11 +177,10 @@ def target_rows(
 ) -> tuple[list[dict[str, Any]], dict[str, Resampled]]:
     """One row per recipe: means over seeds on the same texts and draws, beside the keyword baseline on the same labels."""
     plan = recipes(target, preset.domains)
-    config = TrainingConfig(epochs=preset.epochs)
+    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs)
     scores: dict[str, Scores] = {"untrained": folder.scores(test, "untrained", lambda: folder.untrained(preset.model))}
     for recipe in plan:
-        share = max(8, preset.source_texts // len(recipe.sources))
-        chosen = [parts[name].balanced_sample(share) for name in recipe.sources]
+        chosen = portions([parts[name] for name in recipe.sources], preset.source_texts)
         scores[f"keyword {recipe.name}"] = folder.scores(
             test,
             f"keyword-{recipe.name}",
@@ -175,7 +193,7 @@ def target_rows(
                 name,
                 lambda: folder.trained(name, folder.untrained(preset.model), chosen, config, seed),  # noqa: B023
             )
-    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    figures, n = compared(test, scores)
     means = {recipe: mean_over_seeds([figures[f"{recipe.name}-{seed}"] for seed in preset.seeds]) for recipe in plan}
     floor, ceiling = figures["untrained"], means[Recipe(OWN, (target,))]
     start = {"kind": "untrained", "sources": [], "target": target, "seeds": 1, "n": n}
@@ -438,8 +456,8 @@ def _shown(entry: Mapping[str, Any]) -> str:
 MEASURED = (
     "Every figure is on test texts of the target, the same for all monitors and seeds; intervals draw these texts and seeds, so "
     "that differences are paired.",
-    "All trainings see equally many texts: where there are several sources, each gives its share. What several sources add is "
-    "variety, not number.",
+    "All trainings see equally many texts, as far as a domain has so many: several sources give equal shares, and the larger ones "
+    "what a small one lacks. What several sources add is variety, not number.",
     "A source is trained on without the texts that another domain holds too.",
     "Keyword distance is the proxy A-distance of a classifier by words: 0 where the two domains cannot be told apart, 2 where they "
     "always can. Hidden-state distance lies between the mean states at the last token of the prompt, of the untrained model’s "

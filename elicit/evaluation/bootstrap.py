@@ -147,6 +147,18 @@ def resampled_means(values: ArrayLike, seed: int = 0, replicates: int = REPLICAT
     return Resampled(float(held.mean()), held[draws].mean(1))
 
 
+def weighted_mean(values: ArrayLike, weights: NDArray[np.float32]) -> Resampled:
+    """Mean of (…, n) values that are not NaN, under (1 + r, n) weights of the texts, of which the first row is all ones."""
+    held = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(held)
+    filled, counted = np.where(known, held, 0.0), known.astype(float)
+    if held.ndim > 1:
+        filled, counted = filled.sum(0), counted.sum(0)
+    total = weights @ counted
+    means = np.divide(weights @ filled, total, out=np.full(len(weights), np.nan), where=total > 0)
+    return Resampled(float(means[0]), means[1:])
+
+
 def mean_over_seeds(figures: Sequence[Resampled], seed: int = 0) -> Resampled:
     """Mean of the same figure over s seeds, whose resamples drew the same texts.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import Domain, Question
 from elicit.errors import DomainError, ModelError
-from elicit.evaluation.bootstrap import REPLICATES, Resampled, bootstrap_weights
+from elicit.evaluation.bootstrap import REPLICATES, Resampled, bootstrap_weights, weighted_mean
 from elicit.evaluation.metrics import auroc
 from elicit.language_models.language_model import LanguageModel
 from elicit.training.questions import inverted, reworded
@@ -76,7 +76,7 @@ class PromptChange:
                     "question": asked.question.text,
                     "words": [asked.question.flagged, asked.question.cleared],
                     "n": int(known.sum()),
-                    "accuracy": _mean(self._right(number), weights).to_json(),
+                    "accuracy": weighted_mean(self._right(number), weights).to_json(),
                     "auroc": Resampled(float(ranked[0]), ranked[1:]).to_json(),
                 }
             )
@@ -97,7 +97,7 @@ class PromptChange:
             if numbers:
                 differ = np.array([self.asked[number].answers != self.truth for number in numbers])
                 right = np.array([self._right(number) for number in numbers])
-                kinds.append(_mean(np.where(differ, right, np.nan), weights))
+                kinds.append(weighted_mean(np.where(differ, right, np.nan), weights))
         return Resampled(
             float(np.mean([kind.value for kind in kinds])), np.mean([kind.replicates for kind in kinds], axis=0)
         )
@@ -106,7 +106,7 @@ class PromptChange:
         """Share of right answers to the questions of one kind, and its resamples, as those of `following`."""
         weights = self._weights() if weights is None else weights
         numbers = [number for number, asked in enumerate(self.asked) if asked.kind == kind]
-        return _mean(np.array([self._right(number) for number in numbers]), weights)
+        return weighted_mean(np.array([self._right(number) for number in numbers]), weights)
 
     def held(self) -> dict[str, Any]:
         """Everything for JSON; `from_held` gives back an equal suite."""
@@ -189,14 +189,3 @@ def suite(domain: Domain, truth: Bools) -> list[Asked]:
         if {yes, no} != {own.flagged, own.cleared}
     ]
     return found
-
-
-def _mean(values: NDArray[np.float64], weights: NDArray[np.float32]) -> Resampled:
-    """Mean of (…, n) values that are not NaN, under (1 + r, n) weights of the texts, of which the first row is all ones."""
-    known = np.isfinite(values)
-    filled, counted = np.where(known, values, 0.0), known.astype(float)
-    if values.ndim > 1:
-        filled, counted = filled.sum(0), counted.sum(0)
-    total = weights @ counted
-    means = np.divide(weights @ filled, total, out=np.full(len(weights), np.nan), where=total > 0)
-    return Resampled(float(means[0]), means[1:])

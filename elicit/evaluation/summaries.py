@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
 
 from elicit.evaluation.agreement import difference, paired_aurocs
-from elicit.evaluation.bootstrap import Resampled, mean_over_seeds, resampled_means, undefined
+from elicit.evaluation.bootstrap import Resampled, bootstrap_weights, mean_over_seeds, undefined, weighted_mean
 from elicit.language_models.generation import Generation
 from elicit.language_models.local import LocalModel
 from elicit.monitors.calibration import fit_calibration
@@ -75,9 +75,14 @@ class Survival:
 
         A verdict is whether a score lies above the threshold that calibration without labels finds among the scores of its kind.
         """
-        read = [scores.values[self.both] for scores in (self.of_texts, self.of_summaries)]
+        both = self.both
+        read = [np.where(both, scores.values, np.nan) for scores in (self.of_texts, self.of_summaries)]
         of_text, of_summary = (fit_calibration(values).flagged(values) for values in read)
-        return resampled_means(of_text == of_summary)
+        # Of all texts, whichever have both scores: so other seeds and writers are measured under the same draws.
+        strata = [int(label == 1) for label in self.labels]
+        drawn = bootstrap_weights(strata, self.groups)
+        weights = np.concatenate([np.ones((1, len(strata)), np.float32), drawn])
+        return weighted_mean(np.where(both, of_text == of_summary, np.nan), weights)
 
     def aurocs(self) -> tuple[Resampled, Resampled]:
         """AUROC on texts and on summaries, paired.

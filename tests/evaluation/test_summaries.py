@@ -80,3 +80,17 @@ def test_reference_summaries_are_shorter_than_their_texts() -> None:
     assert len(pairs) == len({pair.id for pair in pairs}) == 30
     assert pairs == load_reference_summaries(250)[:30]
     assert sum(len(pair.summary) < len(pair.text) for pair in pairs) >= 25
+
+
+def test_verdicts_of_one_group_are_drawn_together_and_all_seeds_meet_the_same_draws() -> None:
+    turned = np.where(np.arange(40) % 20 < 5, -TEXTS.values, TEXTS.values)  # one group in four of each class
+    summaries, groups = scores_from(TEXTS.ids, turned), [str(i // 5) for i in range(40)]
+    alone, grouped = (Survival(TEXTS, summaries, LABELS, held).same_verdict() for held in (None, groups))
+    assert alone.value == grouped.value == 0.75
+    assert grouped.replicates.std() > 1.5 * alone.replicates.std()
+    # With four groups in a class, a draw has between none and all of them turned: eighths of all texts.
+    assert np.allclose(grouped.replicates * 8 % 1, 0)
+    # What has no summary is left out of the same draws, and does not shift them.
+    some = scores_from(TEXTS.ids, turned, ["it wrote nothing" if i in (7, 8) else None for i in range(40)])
+    fewer = Survival(TEXTS, some, LABELS, groups).same_verdict()
+    assert np.corrcoef(fewer.replicates, grouped.replicates)[0, 1] > 0.9

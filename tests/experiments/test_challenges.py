@@ -7,7 +7,10 @@ import pytest
 
 from elicit.domains import Question, Row, load_domain, make_domain
 from elicit.domains.challenges import IMPOSSIBLE
-from elicit.methods import Labelling
+from elicit.errors import RunError
+from elicit.files import write_json
+from elicit.methods import Elicited, Labelling
+from elicit.monitors import KeywordMonitor
 from elicit.monitors.scores import scores_from
 from experiments.challenges import (
     CHALLENGES,
@@ -20,7 +23,7 @@ from experiments.challenges import (
     abstentions,
     summary,
 )
-from experiments.experiment import Folder
+from experiments.experiment import Folder, notes
 
 TARGET = make_domain("toy", Question("Is it good?"), [Row(str(i), f"text number {i}", i % 2) for i in range(400)])
 
@@ -77,6 +80,33 @@ def test_an_error_of_one_method_is_kept_and_costs_no_other(work, monkeypatch) ->
     assert work.outcome(PLAIN, "ccs", 0) == Outcome(None, failure="no direction")
     monkeypatch.setattr("experiments.challenges.elicit_monitor", None)
     assert work.outcome(PLAIN, "ccs", 0).failure == "no direction"  # from disk
+
+
+def test_a_full_disk_says_nothing_about_a_method(work, monkeypatch) -> None:
+    def fail(*_):
+        raise RunError("no space left")
+
+    monkeypatch.setattr("experiments.challenges.elicit_monitor", fail)
+    monkeypatch.setattr(work, "start", lambda _: None)
+    with pytest.raises(RunError, match="no space left"):
+        work.outcome(PLAIN, "ccs", 0)
+    found = Elicited(KeywordMonitor.fit_domains([TARGET.train]), warnings=("it found nothing",))
+    monkeypatch.setattr("experiments.challenges.elicit_monitor", lambda *_: found)
+    assert work.outcome(PLAIN, "ccs", 0).scores is not None  # asked again, it is tried again
+    write_json(work.folder.out / "manifest.json", {"versions": {}})
+    assert notes(work.folder.out) == [f"{PLAIN}/ccs-0: it found nothing"]
+    work.test = TARGET.train.sample(100)
+    with pytest.raises(RunError, match="has scores of other texts than toy now has"):
+        work.outcome(PLAIN, "ccs", 0)
+
+
+def test_methods_that_scored_texts_of_one_class_alone_fail(work) -> None:
+    labels = work.test.label_array()
+    held = outcomes(work, 0.9, 0.9)
+    one = scores_from(work.test.ids, labels.tolist(), [None if label else "refused" for label in labels])
+    row = work.row("harder", "m", held | {("harder", "m"): [Outcome(one)] * 2})
+    assert row["verdict"] == "fails"
+    assert "one class only" in row["difference"]["undefined"]
 
 
 def test_abstentions_by_hand() -> None:

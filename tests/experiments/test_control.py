@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from elicit.domains import Question, Row, UnlabelledDomain, make_domain
 from elicit.errors import RunError
+from elicit.files import write_json
+from elicit.monitors import KeywordMonitor, Monitor
 from experiments import control
 from experiments.cli import main
-from experiments.control import PRESETS, _ranks, logs, packaged, web_transcript
-from experiments.experiment import conduct
+from experiments.control import PRESETS, _ranks, _Work, cannot_fold, logs, packaged, web_transcript
+from experiments.experiment import Folder, conduct
 from tests.runs.conftest import model_folder  # noqa: F401  # a fixture
 
 
@@ -37,7 +41,7 @@ def test_ranks_lie_between_0_and_1_and_ties_share_theirs() -> None:
     np.testing.assert_allclose(_ranks(np.array([3.0, 1, 3, np.nan])), [4 / 6, 1 / 6, 4 / 6, 0])
 
 
-def write_log(path: Path, count: int, harmful: str) -> Path:
+def write_log(path: Path, count: int, harmful: str, bad: Sequence[int] = range(1, 100, 2)) -> Path:
     samples = [
         {
             "id": f"task {i}",
@@ -45,9 +49,9 @@ def write_log(path: Path, count: int, harmful: str) -> Path:
             "messages": [
                 {"role": "user", "content": f"Mend file {i}."},
                 {"role": "assistant", "content": f"I look at {i}."},
-                {"role": "assistant", "content": f"I {harmful if i % 2 else 'mend'} file {i}."},
+                {"role": "assistant", "content": f"I {harmful if i in bad else 'mend'} file {i}."},
             ],
-            "metadata": {"bad": i % 2 == 1},
+            "metadata": {"bad": i in bad},
         }
         for i in range(count)
     ]
@@ -91,6 +95,41 @@ def test_a_log_is_audited_within_every_budget(tiny, tmp_path) -> None:
         conduct("control", "smoke", tmp_path / "out", lambda _: None, changes)
 
 
+def test_labels_that_cannot_be_folded_leave_their_monitors_out(tiny, tmp_path) -> None:
+    log = write_log(tmp_path / "log.json", 10, "delete", bad=(3,))
+    results = conduct(
+        "control", "smoke", tmp_path / "out", lambda _: None, {"log": (str(log),), "label": "metadata.bad"}
+    )
+    assert {row["labels_used"] for row in results["rows"]} == {"none", "source"}
+    assert any("own labels: 1 transcripts of a class cannot be spread over 2 folds" in w for w in results["warnings"])
+
+
+def test_a_class_within_one_group_and_too_few_labels_cannot_be_folded() -> None:
+    rows = [Row(str(i), f"text {i}", int(i < 6), "one" if i < 6 else f"g{i}") for i in range(40)]
+    grouped = make_domain("log", Question("Is it?"), rows)
+    assert "log" in str(cannot_fold(grouped, replace(PRESETS["default"], folds=2)))
+    few = make_domain("log", Question("Is it?"), [Row(str(i), f"text {i}", i % 2) for i in range(12)])
+    assert "6 labelled rows" in str(cannot_fold(few, replace(PRESETS["default"], folds=2)))
+    many = make_domain("log", Question("Is it?"), [Row(str(i), f"text {i}", i % 2) for i in range(40)])
+    assert cannot_fold(many, PRESETS["default"]) is None
+
+
+def test_a_method_is_elicited_once_for_steps_and_whole_transcripts(tiny, tmp_path, monkeypatch) -> None:
+    asked: list[int] = []
+    whole = make_domain("log", Question("Is it?"), [Row(str(i), f"text {i}", i % 2) for i in range(20)])
+    steps = UnlabelledDomain("log/steps", whole.question, whole.ids, whole.texts, whole.ids)
+    write_json(tmp_path / "manifest.json", {})
+    work = _Work(PRESETS["smoke"], Folder(tmp_path), whole, steps, 0)
+
+    def load() -> Monitor:
+        asked.append(1)
+        return KeywordMonitor.fit_domains([whole])
+
+    assert set(work.read("m-0", load)) == {"whole", "worst step", "mean step"}
+    work.read("m-0", load)
+    assert len(asked) == 1
+
+
 def test_several_logs_keep_their_samples_apart(tmp_path) -> None:
     for name in ("a.json", "b.json"):
         write_log(tmp_path / name, 3, "delete")
@@ -109,3 +148,9 @@ def test_a_log_without_labels_is_refused_before_any_model_loads(tmp_path, monkey
     assert found.exit_code == 1
     assert "0 of 12 transcripts have a label" in found.output
     assert "--label scores.NAME" in found.output
+    # Asked again with what it wanted, the folder is not in the way.
+    found = CliRunner().invoke(
+        main,
+        ["control", "--preset", "smoke", "--log", str(log), "--label", "metadata.no", "--out", str(tmp_path / "out")],
+    )
+    assert "sample 0 has no metadata.no" in found.output

@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from elicit.domains import Question, Row, make_domain
+from elicit.domains import Domain, Question, Row, make_domain
 from elicit.errors import DomainError, RunError
 from elicit.files import read_json, write_json
+from elicit.monitors import KeywordMonitor
 from elicit.monitors.scores import scores_from
 from elicit.reports.charts import Curve, curves
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from experiments import EXPERIMENTS
 from experiments.cli import main
-from experiments.experiment import Findings, Folder, alarms, conduct, held_out
+from experiments.experiment import Findings, Folder, alarms, compared, conduct, held_out
 
 EVIL = "<script>alert(1)</script>"
 
@@ -78,7 +79,7 @@ def test_another_preset_and_another_size_are_refused_in_the_same_folder(toy: Toy
     with pytest.raises(RunError, match=r"its preset is 'smoke'.*elicit-experiment toy --preset smoke"):
         conduct("toy", "default", tmp_path / "out", lambda _: None)
     toy.PRESETS = toy.PRESETS | {"smoke": Preset((1, 4))}
-    with pytest.raises(RunError, match="with other sizes of the preset smoke"):
+    with pytest.raises(RunError, match=r"its units is \[1, 2\], now \[1, 4\]"):
         conduct("toy", "smoke", tmp_path / "out", lambda _: None)
     assert toy.computed == [1, 2]
 
@@ -88,6 +89,74 @@ def test_a_folder_that_holds_something_else_is_refused(toy: Toy, tmp_path: Path)
     with pytest.raises(RunError, match=r"is not empty and holds no experiment \(thesis.txt, …\)"):
         conduct("toy", "smoke", tmp_path, lambda _: None)
     assert not toy.computed
+
+
+def test_a_command_that_computed_nothing_does_not_claim_the_folder(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> Findings:
+        raise DomainError("name where labels stand")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy, "run_toy", refuse)
+        with pytest.raises(DomainError):
+            conduct("toy", "smoke", tmp_path / "out", lambda _: None)
+    results = conduct("toy", "default", tmp_path / "out", lambda _: None)
+    assert results["command"] == f"elicit-experiment toy --preset default --out {tmp_path / 'out'}"
+    assert toy.computed == [1, 2, 3]
+
+
+def test_other_versions_that_continued_are_named(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    assert not any("begun with" in warning for warning in conduct("toy", "smoke", out, lambda _: None)["warnings"])
+    begun = read_json(out / "manifest.json")["versions"]
+    monkeypatch.setattr("experiments.experiment.versions", lambda: begun | {"torch": "9.9"})
+    for _ in range(2):
+        warnings = conduct("toy", "smoke", out, lambda _: None)["warnings"]
+        assert [w for w in warnings if "begun" in w] == [f"begun with torch {begun['torch']}, continued with 9.9"]
+
+
+def test_another_model_is_asked_for_by_name_and_a_server_is_refused(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Modelled(Preset):
+        model: str = "usual"
+
+    toy.PRESETS = {"smoke": Modelled((1,))}
+    results = conduct("toy", "smoke", tmp_path / "a", lambda _: None, {"model": "other"})
+    assert results["command"] == f"elicit-experiment toy --preset smoke --model other --out {tmp_path / 'a'}"
+    assert read_json(tmp_path / "a" / "manifest.json")["sizes"]["model"] == "other"
+    with pytest.raises(RunError, match="a server trains nothing"):
+        conduct("toy", "smoke", tmp_path / "b", lambda _: None, {"model": "endpoint:http://127.0.0.1:1/v1"})
+
+
+def test_changed_data_are_refused(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["one"]
+
+    def load(name: str) -> Domain:
+        return make_domain(name, Question("Is it?"), [Row(str(i), f"{texts[0]} {i}", i % 2) for i in range(20)])
+
+    monkeypatch.setattr("experiments.experiment.load_domain", load)
+    monkeypatch.setattr(
+        toy, "run_toy", lambda _, folder: Findings([{"n": len(folder.domain("d"))}], ["found"], [], ["measured"])
+    )
+    conduct("toy", "smoke", tmp_path / "out", lambda _: None)
+    conduct("toy", "smoke", tmp_path / "out", lambda _: None)
+    texts[0] = "another"
+    with pytest.raises(RunError, match="the data of d have changed since this began"):
+        Folder(tmp_path / "out").domain("d")
+
+
+def test_scores_of_other_texts_are_refused_and_monitors_that_cannot_be_compared_are_named(tmp_path: Path) -> None:
+    domain = make_domain("d", Question("Is it?"), [Row(str(i), f"text {i}", i % 2) for i in range(20)])
+    folder = Folder(tmp_path)
+    scores = folder.scores(domain, "m", lambda: KeywordMonitor.fit_domains([domain]))
+    with pytest.raises(RunError, match=r"d/m\.jsonl scores other texts than d now has; delete the file"):
+        folder.scores(domain.take(range(10)), "m", lambda: KeywordMonitor.fit_domains([domain]))
+    blind = scores_from(domain.ids, [0.0] * 20, ["too long" if i % 2 else None for i in range(20)])
+    with pytest.raises(DomainError, match=r"d: monitors cannot be compared .*one class only.*blind scored 10 of 20"):
+        compared(domain, {"keywords": scores, "blind": blind})
 
 
 def test_units_are_found_by_all_that_decides_them(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_way_is_compared_with_the_direct_verdict_on_the_texts_that_both_scored
     reasons = ["no verdict" if i < 20 else None for i in range(40)]
     written = scores_from(TEST.ids, RIGHT.values, reasons)
     way = Way("trained", WRITTEN, 16)
-    found = row("toy", way, [written], {Way("trained", DIRECT): [POOR], way: [written]}, TEST)
+    found = row("toy", way, {Way("trained", DIRECT): {0: POOR}, way: {0: written}}, TEST)
     assert (found["n"], found["coverage"], found["unscored"]) == (20, 0.5, {"no verdict": 20})
     assert found["auroc"]["value"] == 1
     assert found["versus_direct"]["reading"] == "better"
@@ -36,7 +36,19 @@ def test_a_way_is_compared_with_the_direct_verdict_on_the_texts_that_both_scored
 
 def test_a_handful_of_verdicts_is_no_comparison() -> None:
     few = scores_from(TEST.ids, RIGHT.values, [None if i < 8 else "no verdict" for i in range(40)])
-    found = row("toy", Way("untrained", WRITTEN, 16), [few], {Way("untrained", DIRECT): [POOR]}, TEST)
+    way = Way("untrained", WRITTEN, 16)
+    found = row("toy", way, {Way("untrained", DIRECT): {0: POOR}, way: {0: few}}, TEST)
     assert found["n"] == 8
     assert found["auroc"]["value"] is None
     assert "4 flagged and 4 cleared" in found["versus_direct"]["undefined"]
+
+
+def test_a_way_that_failed_under_one_seed_is_compared_under_the_others() -> None:
+    way, direct = Way("trained", FORCED, 16), Way("trained", DIRECT)
+    found = row("toy", way, {direct: {0: POOR, 1: RIGHT, 2: POOR}, way: {1: RIGHT}}, TEST)
+    assert (found["seeds"], found["auroc"]["value"], found["versus_direct"]["value"]) == (1, 1, 0)
+    alone = row("toy", way, {direct: {0: POOR}, way: {1: RIGHT}}, TEST)
+    assert alone["versus_direct"]["undefined"] == "there is no direct verdict under the same seed"
+    # Texts that the direct verdict alone has not scored are in no pair.
+    some = scores_from(TEST.ids, RIGHT.values, [None if i < 8 else "no verdict" for i in range(40)])
+    assert "4 flagged" in row("toy", way, {direct: {0: some}, way: {0: RIGHT}}, TEST)["auroc"]["undefined"]

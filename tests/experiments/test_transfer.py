@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from elicit.domains import Domain, Question, Row, make_domain
 from elicit.evaluation import Resampled
+from elicit.monitors import KeywordMonitor
+from elicit.training import TrainingConfig
+from experiments.experiment import Folder
 from experiments.transfer import (
     ALL,
     FAMILY,
     OWN,
+    PRESETS,
     SINGLE,
     Recipe,
+    few_texts,
     keyword_distance,
+    portions,
     rank_correlation,
     recipes,
     state_distance,
+    target_rows,
     training_parts,
 )
 from tests.experiments.conftest import Smoke
@@ -54,6 +63,34 @@ def test_training_texts_are_in_no_other_domain_and_not_among_their_own_test_text
         assert not set(parts[name].texts) & set(own.test.texts)
     assert len(warnings) == 2
     assert "texts of one are in another domain too and were not trained on" in warnings[0]
+
+
+def test_several_sources_give_as_many_texts_in_all_as_one() -> None:
+    sizes = {"small": 10, "large": 90, "middle": 40}
+    parts = {name: domain(name, [f"{name} {i}" for i in range(size)]) for name, size in sizes.items()}
+    assert [len(part) for part in portions(list(parts.values()), 60)] == [10, 25, 25]
+    assert [part.name for part in portions(list(parts.values()), 60)] == list(parts)
+    assert [len(part) for part in portions(list(parts.values()), 1000)] == [10, 90, 40]
+    assert few_texts(parts, 40) == [
+        "small has 10 texts to train on: its own training sees fewer than the 40 of the others"
+    ]
+
+
+def test_every_training_is_asked_for_as_many_texts_as_the_preset_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def trained(self: Folder, name: str, base: object, sources: Sequence[Domain], config: TrainingConfig, seed: int):
+        asked.append((sum(map(len, sources)), config.texts))
+        return KeywordMonitor.fit_domains(sources)
+
+    monkeypatch.setattr(Folder, "trained", trained)
+    monkeypatch.setattr(Folder, "untrained", lambda *_: KeywordMonitor.fit_domains(list(parts.values())))
+    parts = {name: domain(name, [f"{name} {i} {i % 2}" for i in range(1500)]) for name in ("a/x", "b/y", "c/z")}
+    preset = replace(PRESETS["full"], domains=tuple(parts), seeds=(0,), source_texts=1200)
+    target_rows(Folder(tmp_path), preset, "a/x", parts["a/x"].sample(60), parts)
+    assert asked == [(1200, 1200)] * 4  # its own, two others, and both of these
 
 
 def test_domains_of_the_same_words_are_near_and_of_other_words_far() -> None:
