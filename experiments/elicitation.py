@@ -51,9 +51,9 @@ PRESETS = {
     "smoke": Preset(
         sources=("vader/amazon",),
         targets=("vader/tweets",),
-        methods=("untrained", "transfer", "ccs", "crc", "keyword-target", "verdict-target"),
+        methods=("untrained", "transfer", "ccs", "keyword-target", "verdict-target"),
         seeds=(0,),
-        texts={"source_texts": 64, "target_texts": 24, "calibration_texts": 16, "test_texts": 48},
+        texts={"source_texts": 16, "target_texts": 16, "calibration_texts": 8, "test_texts": 20},
         epochs=1.0,
     ),
     "default": Preset(
