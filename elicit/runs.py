@@ -377,6 +377,8 @@ class _Run:
         if {entry.name for entry in self.out.iterdir()} <= {".lock", "manifest.json", "timings.json"}:
             # A command that failed before it computed anything does not claim the folder.
             path.unlink()
+            self.timings_file.unlink(missing_ok=True)
+            self.timings.clear()
             self._open(command)
             return
         differs = [key for key, value in asked.items() if held["config"].get(key) != value]
@@ -408,6 +410,7 @@ class _Run:
 class _Timed(AbstractContextManager["_Timed"]):
     """Seconds and tokens of one step, kept in timings.json: they differ between runs, and results.json must not.
 
+    Attempts that failed or were interrupted count too: what they read is not read again, and somebody paid for it.
     A step within another one, training that a method waits for say, is not part of the outer one's figures.
     """
 
@@ -422,18 +425,18 @@ class _Timed(AbstractContextManager["_Timed"]):
         self._since, self._tokens = time.monotonic(), self._meter.tokens
         return self
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
+    def __exit__(self, *_: Any) -> None:
         _Timed._current = self._outer
         seconds, tokens = time.monotonic() - self._since, self._meter.tokens - self._tokens
         if self._outer is not None:
             self._outer._within[0] += seconds
             self._outer._within[1] += tokens
-        if kind is None:
-            self._owner.timings[self._name] = {
-                "seconds": round(seconds - self._within[0], 2),
-                "tokens": int(tokens - self._within[1]),
-            }
-            write_json(self._owner.timings_file, self._owner.timings)
+        before = self._owner.timings.get(self._name, {"seconds": 0.0, "tokens": 0})
+        self._owner.timings[self._name] = {
+            "seconds": round(before["seconds"] + seconds - self._within[0], 2),
+            "tokens": int(before["tokens"] + tokens - self._within[1]),
+        }
+        write_json(self._owner.timings_file, self._owner.timings)
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from experiments.benchmark_engine import benchmark_engine
 from experiments.benchmark_probes import benchmark_probes
 from experiments.benchmark_search import benchmark_search
 from experiments.benchmark_training import benchmark_training
+from experiments.resume import resume
 
 PACKAGES = {"lm-eval": "lm_eval", "elk": "eleuther-elk", "trl": "trl"}
 Row = dict[str, Any]
@@ -33,10 +34,11 @@ def benchmark_peers(model: str, out: Path, say: Callable[[str], None]) -> None:
     found: dict[str, Any] = {}
     for name, run in parts.items():
         done = out / name / "done.json"
+        ended = resume(done, {"model": model})
         if not done.is_file():
             say(f"benchmark {name}")
             run(out / name)
-            write_json(done, {"schema": 1})
+            write_json(done, ended)
         found[name] = read_json(out / name / "results.json")
     rows = comparisons(found)
     write_json(out / "results.json", {"schema": 1, "model": model, "peers": versions(), "rows": rows})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +42,23 @@ def benchmark_processes(model: str, texts: int, repeats: int, out: Path, say: Ca
         "training": learn,
     }
     path = out / "results.json"
-    results: dict[str, Any] = read_json(path) if path.is_file() else {"schema": 1, "model": model, "processes": {}}
+    results: dict[str, Any] = read_json(path) if path.is_file() else {"schema": 1, "processes": {}}
     alone = results["processes"].get("1", {})
-    found: dict[str, Any] = {"threads_each": torch.get_num_threads(), "dtype": str(local.transformers_model.dtype)}
+    found: dict[str, Any] = {
+        "model": model,
+        "texts": len(domain),
+        "threads_each": torch.get_num_threads(),
+        "dtype": str(local.transformers_model.dtype),
+    }
+    if count() > 1 and (differs := difference(alone, found)):
+        say(f"no comparison with one process: {differs}")
+        alone = {}
     for work, action in ways.items():
         action()
         timed = [seconds_of(action) for _ in range(repeats)]
-        row: dict[str, Any] = {"texts": len(domain), "seconds": [wall for wall, _ in timed]}
+        row: dict[str, Any] = {"seconds": [wall for wall, _ in timed]}
         row["cpu_seconds_of_the_busiest"] = [busiest for _, busiest in timed]
-        if count() > 1 and alone.get(work, {}).get("texts") == len(domain):
+        if count() > 1 and work in alone:
             for times, what in (("times_faster_than_one", "seconds"), ("by_cpu_time", "cpu_seconds_of_the_busiest")):
                 row[times] = statistics.median(alone[work][what]) / statistics.median(row[what])
         faster = (
@@ -62,6 +70,16 @@ def benchmark_processes(model: str, texts: int, repeats: int, out: Path, say: Ca
         found[work] = row
         results["processes"][str(count())] = found
         write_json(path, results)
+
+
+def difference(alone: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """Why what one process was measured to do is not what several are compared with, or None."""
+    if not alone:
+        return "it was not measured here; run the same command without a launcher first"
+    for key, value in found.items():
+        if alone.get(key) != value:
+            return f"its {key} was {alone.get(key)!r}, and is {value!r} now"
+    return None
 
 
 def seconds_of(action: Callable[[], object]) -> tuple[float, float]:

@@ -17,13 +17,14 @@ import numpy as np
 from elicit.domains import Domain, load_domain
 from elicit.evaluation import Resampled, bootstrap_weights, difference
 from elicit.evaluation.metrics import auroc
-from elicit.files import read_json, write_json
+from elicit.files import write_json
 from elicit.language_models.loading import load_model
 from elicit.language_models.local import LocalModel
 from elicit.language_models.weights import Weights
 from elicit.methods import consistency, elicit_monitor, icm
 from elicit.methods.pool import Pool
 from elicit.monitors import VerdictMonitor
+from experiments.resume import resume
 
 METHODS = ("icm", "consistency")
 SIZES = (64, 128, 256, 1024)
@@ -45,8 +46,9 @@ def benchmark_search(
 ) -> None:
     """Measure, print and write results.json; the same call continues what was interrupted."""
     path = out / "results.json"
-    empty = {"schema": 1, "cost": [], "speed": None, "rows": [], "balance": []}
-    results: dict[str, Any] = empty | (read_json(path) if path.is_file() else {})
+    options = {"model": model, "adapter": str(adapter) if adapter else None, "domains": domains, "pool": pool}
+    empty: dict[str, Any] = {"cost": [], "speed": None, "rows": [], "balance": []}
+    results = empty | resume(path, options)
     if not results["speed"]:
         results["speed"] = speed(model, adapter, domains[0])
         say(f"a search over many texts: {results['speed']}")

@@ -15,12 +15,13 @@ import torch
 from elicit.domains import Domain, load_domain
 from elicit.evaluation import Resampled, bootstrap_weights
 from elicit.evaluation.metrics import auroc
-from elicit.files import read_json, write_json
+from elicit.files import write_json
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor
 from elicit.training import TrainingConfig, train
 from elicit.training.examples import Heads, mixture, verdict_examples
 from experiments.benchmark_engine import extra_memory
+from experiments.resume import resume
 
 SOURCE = "vader/amazon"
 TARGETS = ("vader/tweets", "vader/nyt", "vader/movie")
@@ -34,8 +35,7 @@ SWEEP_TEXTS = 320
 def benchmark_training(model: str, texts: int, parts: Sequence[str], out: Path, say: Callable[[str], None]) -> None:
     """Measure, print and write results.json; the same call continues what was interrupted."""
     path = out / "results.json"
-    results: dict[str, Any] = {"schema": 1, "model": model, "threads": torch.get_num_threads()}
-    results |= read_json(path) if path.is_file() else {}
+    results = resume(path, {"model": model, "texts": texts, "threads": torch.get_num_threads()})
 
     def keep(part: str, found: Any) -> None:
         results[part] = found

@@ -124,10 +124,10 @@ PRESETS = {
         challenges=("random word", "impossible texts"),
         methods=("transfer", "keyword-source", "crc", "state-consistency"),
         seeds=(0,),
-        source_texts=32,
+        source_texts=16,
         epochs=1.0,
-        pool=16,
-        test_texts=24,
+        pool=12,
+        test_texts=16,
     ),
     "default": Preset(
         source="vader/amazon",

@@ -29,14 +29,14 @@ def plans(shares: Sequence[float]) -> dict[str, dict[str, Any]]:
 PRESETS = {
     "smoke": Preset(
         source="vader/amazon",
-        targets=("vader/tweets", "vader/nyt"),
+        targets=("vader/nyt",),
         plans=plans((0.25,)),
         seeds=(0,),
-        source_texts=24,
+        source_texts=16,
         epochs=1.0,
-        suite_texts=12,
-        pairs=13,
-        test_texts=48,
+        suite_texts=8,
+        pairs=4,
+        test_texts=16,
     ),
     "default": Preset(
         source="vader/amazon",

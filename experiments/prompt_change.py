@@ -22,14 +22,14 @@ PLANS: dict[str, dict[str, Any]] = {
 PRESETS = {
     "smoke": Preset(
         source="vader/amazon",
-        targets=("vader/tweets", "vader/nyt"),
+        targets=("vader/nyt",),
         plans={name: PLANS[name] for name in (FIRST, "mixed, wordings")},
         seeds=(0,),
-        source_texts=24,
+        source_texts=16,
         epochs=1.0,
-        suite_texts=16,
-        pairs=13,
-        test_texts=48,
+        suite_texts=8,
+        pairs=4,
+        test_texts=16,
     ),
     "default": Preset(
         source="vader/amazon",

@@ -60,7 +60,7 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset("vader/amazon", ("vader/tweets", "vader/nyt"), (0, 32), (0, 16), (0,), 48, fewest_examples=16),
+    "smoke": Preset("vader/amazon", ("vader/nyt",), (0, 16), (0, 8), (0,), 16, fewest_examples=8),
     "default": Preset(
         "vader/amazon", ("vader/tweets", "vader/nyt"), (0, 64, 256, 1000), (0, 16, 64, 256), (0, 1, 2), 160
     ),

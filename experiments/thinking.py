@@ -68,7 +68,7 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset("vader/amazon", ("vader/tweets",), (0, 8), (0,), 24, 1.0, 12, 8, 20, ("thinking",)),
+    "smoke": Preset("vader/amazon", ("vader/tweets",), (0, 4), (0,), 16, 1.0, 8, 4, 16, ("thinking",)),
     "default": Preset(
         source="vader/amazon",
         targets=("vader/tweets", "vader/nyt"),

@@ -58,7 +58,7 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset(("vader/amazon", "vader/tweets", "facts/countries"), (0,), 24, 1.0, 48, 24),
+    "smoke": Preset(("vader/amazon", "vader/tweets", "facts/countries"), (0,), 16, 1.0, 20, 10),
     "default": Preset(
         domains=(
             "vader/amazon",

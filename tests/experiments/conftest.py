@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from elicit.files import read_json
+from elicit.language_models import local
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ def finished_units(out: Path) -> dict[Path, tuple[bytes, int]]:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Smoke]:
     """Runs the smoke preset of an experiment, the first time that it is asked for."""
     done: dict[str, Smoke] = {}
+    loaded = cache(local._load_weights)  # one model in memory serves all experiments
 
     def run(name: str) -> Smoke:
         from experiments.experiment import conduct
@@ -50,9 +53,11 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Smoke]:
                 if before:
                     raise KeyboardInterrupt
 
-            with pytest.raises(KeyboardInterrupt):
-                conduct(name, "smoke", out, interrupt)
-            conduct(name, "smoke", out, lambda _: None)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(local, "_load_weights", loaded)
+                with pytest.raises(KeyboardInterrupt):
+                    conduct(name, "smoke", out, interrupt)
+                conduct(name, "smoke", out, lambda _: None)
             done[name] = Smoke(out, read_json(out / "results.json"), before)
         return done[name]
 

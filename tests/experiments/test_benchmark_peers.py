@@ -79,3 +79,5 @@ def test_a_benchmark_that_ended_is_not_run_again(tmp_path: Path, monkeypatch: py
     assert calls == ["training", "engine", "probes", "probes", "search"]
     assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 5
     assert any("80.0 times" in line for line in said)
+    with pytest.raises(RunError, match="was measured with model 'm', and 'other' is asked for"):
+        peers.benchmark_peers("other", tmp_path, lambda _: None)

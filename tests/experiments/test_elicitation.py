@@ -17,6 +17,9 @@ def test_a_reading_that_several_methods_share_is_charged_to_each() -> None:
             "t/ccs": {"seconds": 12.0, "tokens": 900},
             "t/crc": {"seconds": 0.2, "tokens": 0},
             "t/icm": {"seconds": 90.0, "tokens": 5},
+            "t/probe-target": {"seconds": 0.1, "tokens": 0},
+            "t/probe-source": {"seconds": 30.0, "tokens": 2000},
+            "t/mean-difference-source": {"seconds": 0.1, "tokens": 0},
         },
         {
             "t/ccs": {"seconds": 10.0, "tokens": 900},
@@ -27,6 +30,9 @@ def test_a_reading_that_several_methods_share_is_charged_to_each() -> None:
     assert cost(timings, "t", "crc", "tokens") == 900
     assert cost(timings, "t", "crc", "seconds") == 11.0
     assert cost(timings, "t", "icm", "seconds") == 80.0
+    # A probe on target labels reads what the label-free ones read; probes on source labels read something else.
+    assert cost(timings[:1], "t", "probe-target", "tokens") == 900
+    assert cost(timings[:1], "t", "mean-difference-source", "tokens") == 2000
 
 
 def test_the_smoke_rows_hold_both_starts_and_references_once(smoke: Callable[[str], Smoke]) -> None:

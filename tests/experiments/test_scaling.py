@@ -60,9 +60,8 @@ def test_more_labels_than_there_are_is_an_error_before_training() -> None:
 def test_the_smoke_grid_is_whole_and_its_corner_is_the_untrained_model(smoke: Callable[[str], Smoke]) -> None:
     run = smoke("scaling")
     cells = [row for row in run.results["rows"] if row["kind"] == "cell"]
-    assert len(cells) == 2 * 2 * 2
-    assert (run.out / "scores" / "vader" / "tweets" / "untrained.jsonl").is_file()
+    assert len(cells) == 2 * 2
+    assert (run.out / "scores" / "vader" / "nyt" / "untrained.jsonl").is_file()
     trained = {path.name for path in (run.out / "monitors").iterdir()}
-    assert "adjacent-32-0" in trained
-    assert "vader-nyt-adjacent-32-target-16-0" in trained
+    assert trained == {"adjacent-16-0", "vader-nyt-adjacent-0-target-8-0", "vader-nyt-adjacent-16-target-8-0"}
     assert all(row["versus_no_adjacent"]["value"] is None for row in cells if not row["adjacent_labels"])

@@ -307,3 +307,27 @@ def test_seconds_of_a_step_within_another_count_once(model_folder, source, targe
     timings = {step: held["seconds"] for step, held in read_json(tmp_path / "run" / "timings.json").items()}
     # The clock is read four times: transfer begins (0), training begins (1) and ends (2), transfer ends (3).
     assert timings == {"source training": 1.0, "films/transfer": 2.0}
+
+
+def test_what_an_interrupted_attempt_spent_is_added(
+    model_folder, source, target, tmp_path, own_readings, monkeypatch
+) -> None:
+    asked = config(model_folder, target, source, methods=("transfer", "ccs"))
+    run(asked, tmp_path / "whole", readings=tmp_path / "whole" / "readings")
+    out = tmp_path / "run"
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("elicit.runs.fit_calibration", interrupt)  # the first method has trained and read by then
+        with pytest.raises(KeyboardInterrupt):
+            run(asked, out, readings=out / "readings")
+    run(asked, out, readings=out / "readings")
+    spent = [
+        {step: held["tokens"] for step, held in read_json(folder / "timings.json").items()}
+        for folder in (tmp_path / "whole", out)
+    ]
+    # The trained adapter is loaded a second time, for which a few tokens are read to see how it can be run.
+    assert spent[0]["films/transfer"] <= spent[1]["films/transfer"] <= 1.3 * spent[0]["films/transfer"]
+    assert spent[0] | {"films/transfer": 0} == spent[1] | {"films/transfer": 0}
