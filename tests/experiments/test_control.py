@@ -146,7 +146,7 @@ def test_a_log_without_labels_is_refused_before_any_model_loads(tmp_path, monkey
         main, ["control", "--preset", "smoke", "--log", str(log), "--out", str(tmp_path / "out")]
     )
     assert found.exit_code == 1
-    assert "0 of 12 transcripts have a label" in found.output
+    assert "0 of 10 transcripts have a label" in found.output
     assert "--label scores.NAME" in found.output
     # Asked again with what it wanted, the folder is not in the way.
     found = CliRunner().invoke(
