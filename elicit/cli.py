@@ -226,7 +226,7 @@ def plan(out: Path | None, tokens_per_second: float | None, methods: tuple[str, 
     default=0.0,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Share of the texts that are asked about once more in other words, half of them inverted with the verdict.",
+    help="Share of the texts that are asked about once more: in other words, inverted, or about something else.",
 )
 @click.option(
     "--first-layer", default=0, show_default=True, type=click.IntRange(0), help="Layers below it stay as they are."
@@ -375,7 +375,7 @@ def methods() -> None:
 
 
 @main.command()
-@click.option("--clear", is_flag=True, help="Remove what models were read for; models and data stay.")
+@click.option("--clear", is_flag=True, help="Remove readings and hidden states; models and data stay.")
 @click.option("--clear-all", is_flag=True, help="Remove everything: readings, hidden states, models, data.")
 def cache(clear: bool, clear_all: bool) -> None:
     """Show what is kept in the user's cache, or clear it."""

@@ -9,6 +9,7 @@ results.json, figures/, report.html
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import json
 import logging
@@ -134,13 +135,15 @@ class Domains:
     def __init__(self, config: RunConfig) -> None:
         for name in config.methods:
             if name not in METHODS:
-                raise RunError(f"there is no method {name!r}; `elicit methods` lists them")
+                close = difflib.get_close_matches(name, METHODS, n=1)
+                meant = f"; did you mean {close[0]}?" if close else ""
+                raise RunError(f"there is no method {name!r}{meant} (`elicit methods` lists them)")
         if is_endpoint(config.model):
             _refuse_what_needs_weights(config)
         if not config.targets:
             raise RunError("name at least one --target")
         if not config.sources and all(METHODS[name].labels == "source" for name in config.methods):
-            raise RunError(f"{', '.join(config.methods)} need source labels; name at least one --source")
+            raise RunError(f"no source labels for {', '.join(config.methods)}; name at least one --source")
         self.sources = [load_domain(name) for name in config.sources]
         self.targets = [load_domain(name) for name in config.targets]
         names = [target.name for target in self.targets]
@@ -385,8 +388,8 @@ class _Run:
         if differs:
             was, now = held["config"].get(differs[0]), asked[differs[0]]
             raise RunError(
-                f"{self.out} holds another run: its {differs[0]} is {was!r}, now {now!r}; choose another --out, or repeat the "
-                f"command that it was made with: {held['command']}"
+                f"{self.out} holds another run, with {differs[0]} {_listed(was)}, not {_listed(now)}; choose another --out, or "
+                f"repeat the command that it was made with: {held['command']}"
             )
         changed = [name for name, value in hashes.items() if held["domains"].get(name) != value]
         if changed:
@@ -437,6 +440,10 @@ class _Timed(AbstractContextManager["_Timed"]):
             "tokens": int(before["tokens"] + tokens - self._within[1]),
         }
         write_json(self._owner.timings_file, self._owner.timings)
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else repr(value)
 
 
 def versions() -> dict[str, str]:

@@ -322,7 +322,10 @@ def check_overlap(sources: Sequence[Domain], targets: Sequence[Domain]) -> None:
     """
     for source in sources:
         for target in targets:
-            if shared := len(_shared(source, [target])):
+            shared = len(_shared(source, [target]))
+            if shared == len(source):
+                raise DomainError(f"{target.name} holds all texts of {source.name}; choose another source")
+            if shared:
                 raise DomainError(
                     f"{source.name} and {target.name} share {shared} texts, so agreement on {target.name} would partly measure "
                     "memory; choose another source, or pass --drop-overlap to train without the shared texts"

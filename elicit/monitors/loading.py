@@ -39,10 +39,8 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
     folder = Path(name).expanduser()
     file = folder / "monitor.json"
     if not file.is_file():
-        if str(name) not in MODELS and not is_endpoint(str(name)) and not folder.exists():
-            logging.getLogger(__name__).warning(
-                "there is no folder %s here: looking for a model of that name on the hub", name
-            )
+        if str(name) not in MODELS and not is_endpoint(str(name)):
+            _check_place(folder, str(name))
         return VerdictMonitor(load_language_model(str(name), dtype, device))
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
@@ -53,6 +51,20 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
         return _load(folder, held, model, dtype, device)
     except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
         raise ModelError(f"{folder} is a damaged monitor ({type(error).__name__}: {error}); save it again") from error
+
+
+def _check_place(folder: Path, name: str) -> None:
+    """Refuse a folder that is not there, and a place in a run that is no monitor, with the run's monitors."""
+    places = [folder.absolute(), *folder.absolute().parents]
+    run = next((place for place in places if (place / "manifest.json").is_file()), None)
+    found = sorted(str(path.parent) for path in (run / "monitors").rglob("monitor.json")) if run else []
+    if found:
+        raise ModelError(f"{name} holds no monitor; its run has {', '.join(found)}")
+    if folder.exists():
+        return
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no folder {name}; name one that holds a monitor, or a model")
+    logging.getLogger(__name__).warning("there is no folder %s here: looking for a model of that name on the hub", name)
 
 
 def _load(folder: Path, held: dict[str, Any], model: str | None, dtype: str, device: str) -> Monitor:

@@ -219,7 +219,7 @@ def test_a_command_that_failed_before_it_computed_anything_does_not_claim_its_fo
     with pytest.raises(ModelError):
         run(config(tmp_path / "nothing", target, methods=("untrained",)), tmp_path / "run")
     assert run(config(model_folder, target, methods=("untrained",)), tmp_path / "run").failed == 0
-    with refuse("transfer, keyword-source need source labels; name at least one --source", RunError):
+    with refuse("no source labels for transfer, keyword-source; name at least one --source", RunError):
         run(config(model_folder, target, methods=("transfer", "keyword-source")), tmp_path / "other")
 
 
