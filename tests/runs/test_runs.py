@@ -196,7 +196,7 @@ def test_bad_sources_are_refused_before_a_model_is_loaded(model_folder, target, 
         run(config(model_folder, target, write_domain(tmp_path, "phones", one_class)), tmp_path / "run")
     with refuse("phones: 5 different texts"):
         run(config(model_folder, target, write_domain(tmp_path, "phones", one_class[:5])), tmp_path / "run")
-    with refuse("share 120 texts"):
+    with refuse("films holds all texts of copy"):
         run(config(model_folder, target, write_domain(tmp_path, "copy", rows_about("film", 120))), tmp_path / "run")
     unknown = write_domain(tmp_path, "phones", rows_about("phone", 40))
     unknown.write_text(unknown.read_text() + 'lable = "x"\n')
@@ -248,7 +248,7 @@ def test_every_monitor_of_a_run_scores_texts_by_itself(model_folder, source, tar
 
 def test_a_folder_of_another_run_or_of_something_else_is_refused(model_folder, target, tmp_path) -> None:
     run(config(model_folder, target, methods=("keyword-target",)), tmp_path / "run")
-    with refuse("another run: its seed is 0, now 1", RunError):
+    with refuse("another run, with seed 0, not 1", RunError):
         run(config(model_folder, target, methods=("keyword-target",), seed=1), tmp_path / "run")
     target.write_text(target.read_text().replace("good", "fine"))
     with refuse("data of target 1, films have changed", RunError):
