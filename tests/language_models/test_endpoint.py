@@ -428,7 +428,7 @@ def test_what_is_wrong_with_an_address_is_said_in_one_line(serve, caplog) -> Non
     with pytest.raises(ModelError, match=r"has no list of models .* ends with /v1"):
         EndpointModel.load(f"endpoint:{serve(without=('models',))[0].url}#toy")
     proxy.close()
-    with pytest.raises(ModelError, match=r"nothing answers at .*is the server up, and the port right"):
+    with pytest.raises(ModelError, match=r"nothing answers at .*is the server up, and the address right"):
         EndpointModel.load(f"endpoint:{proxy.url}#toy")
     with caplog.at_level(logging.WARNING):
         Server("http://127.0.0.1:1/v1")
