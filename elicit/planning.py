@@ -20,6 +20,7 @@ import torch
 from elicit.domains import Domain, Row, make_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.language_models.address import is_endpoint
+from elicit.language_models.batches import BUDGETS, padded
 from elicit.language_models.language_model import load_language_model, local_model
 from elicit.language_models.loading import context_length, load_config_and_tokenizer, pick_device, pick_dtype
 from elicit.language_models.local import LONGEST_SHOT
@@ -158,27 +159,38 @@ class _Counted:
         tokenizer: of the model.
         context: most tokens of one sequence.
         kind: how texts are counted.
+        budget: tokens per batch, whose padding counts; None where nothing is padded.
         adapter, state: bytes of a LoRA adapter, and of the hidden states that are kept of a text.
     """
 
     def __init__(
-        self, tokenizer: Any, context: int, kind: type[Texts] = Texts, adapter: int = 0, state: int = 0
+        self,
+        tokenizer: Any,
+        context: int,
+        kind: type[Texts] = Texts,
+        budget: int | None = None,
+        adapter: int = 0,
+        state: int = 0,
     ) -> None:
-        self._tokenizer, self._context, self._kind, self.adapter, self._state = tokenizer, context, kind, adapter, state
+        self._tokenizer, self._context, self._kind, self._budget = tokenizer, context, kind, budget
+        self.adapter, self._state = adapter, state
 
     def texts(self, name: str, domain: Domain, learnt: int = TrainingConfig.text_tokens) -> Texts:
         """A domain's texts as this model reads them."""
         prompt = VerdictPrompt(self._tokenizer, domain.question, self._context)
         lengths = [len(text.ids) for text in prompt.encode(domain.texts) if text.reason is None]
+        tail = len(prompt.tail)
+        whole = [length + tail for length in lengths]
+        tokens = sum(whole) if self._budget is None else padded(whole, self._budget)
         return self._kind(
             name=f"{name} of {domain.name}",
             count=len(lengths),
-            tokens=sum(lengths),
+            tokens=tokens - tail * len(lengths),
             shots=sum(min(length, LONGEST_SHOT) for length in lengths),
             learnt=sum(min(length, learnt) for length in lengths),
             head=len(prompt.head),
-            tail=len(prompt.tail),
-            turn=len(prompt.tail) + 1 + len(prompt.between),
+            tail=tail,
+            turn=tail + 1 + len(prompt.between),
             state=self._state,
         )
 
@@ -192,9 +204,10 @@ def _here(config: RunConfig) -> _Counted:
         decoder = AutoModelForCausalLM.from_config(model).get_decoder()
     linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]
     adapter = sum(4 * config.rank * (module.in_features + module.out_features) for module in linear)
-    each = pick_dtype(config.dtype, pick_device(config.device)).itemsize
+    device = pick_device(config.device)
+    each, budget = pick_dtype(config.dtype, device).itemsize, BUDGETS.get(device.type, BUDGETS["cpu"])
     state = 3 * len(upper_layers(model.num_hidden_layers)) * model.hidden_size * each
-    return _Counted(tokenizer, context_length(model), adapter=adapter, state=state)
+    return _Counted(tokenizer, context_length(model), budget=budget, adapter=adapter, state=state)
 
 
 def _served(config: RunConfig) -> _Counted:
@@ -228,7 +241,8 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
                 one if sources or one.model != START else replace(one, model=UNTRAINED) for one in method.cost(sizes)
             ]
             passes = []
-            for one in asked:
+            looks = [sizes.test.first_look(model) for model in dict.fromkeys(one.model for one in asked)]
+            for one in [*looks, *asked]:
                 key = (one.model, one.kind, one.what)
                 held = paid.get(key, replace(one, tokens=0, disk=0))
                 if one.tokens > held.tokens:

@@ -64,6 +64,14 @@ def halving_on_out_of_memory(work: Callable[[list[int]], T], rows: list[int]) ->
     yield from halving_on_out_of_memory(work, rows[middle:])
 
 
+BUDGETS = {"cpu": 1024, "cuda": 16_384}  # tokens per batch, at most
+
+
+def padded(lengths: Sequence[int], budget: int) -> int:
+    """Tokens of the sequences in their batches, padding included."""
+    return sum(len(batch) * max(1, lengths[batch[0]]) for batch in batches_by_length(lengths, budget))
+
+
 def token_budget(model: torch.nn.Module) -> int:
     """Tokens per batch that fit the free memory beside the weights; more than 16,384 gain nothing.
 
@@ -71,11 +79,11 @@ def token_budget(model: torch.nn.Module) -> int:
     """
     parameter = next(model.parameters())
     if parameter.device.type != "cuda":
-        return 1024
+        return BUDGETS["cpu"]
     free, _ = torch.cuda.mem_get_info(parameter.device)
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     per_token = parameter.element_size() * (12 * config.hidden_size + 2 * config.num_hidden_layers * config.hidden_size)
-    return int(min(16_384, max(512, 0.5 * free / per_token)))
+    return int(min(BUDGETS["cuda"], max(512, 0.5 * free / per_token)))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

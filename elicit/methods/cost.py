@@ -39,6 +39,7 @@ class Pass:
 
 
 READING = 150  # bytes that one reading takes in the cache
+SHORT = 11  # tokens of a text of a first look
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Texts:
     Attributes:
         name: which texts.
         count: n.
-        tokens: of all texts together.
+        tokens: of all texts together, with what their batches are padded with.
         shots: of all texts together as examples, which are cut when they are long.
         learnt: of all texts together in training, where they are cut as well.
         head: tokens that all prompts begin with.
@@ -74,6 +75,10 @@ class Texts:
         share = count / self.count
         tokens, shots, learnt = (round(share * part) for part in (self.tokens, self.shots, self.learnt))
         return replace(self, count=count, tokens=tokens, shots=shots, learnt=learnt)
+
+    def first_look(self, model: str) -> Pass:
+        """Two short texts by which the quick way is compared with the model's own logits."""
+        return Pass(model, "a first look", "reading", 3 * self.head + 4 * (self.tail + SHORT))
 
     def examples(self, count: int) -> int:
         """Tokens of so many of the texts as examples."""
@@ -119,6 +124,9 @@ class Texts:
 
 class SentTexts(Texts):
     """Texts for a server: each verdict is a prompt of its own, which is sent whole and answered with a token."""
+
+    def first_look(self, model: str) -> Pass:
+        return replace(super().first_look(model), tokens=0)
 
     def verdicts(self, model: str = START) -> Pass:
         return replace(super().verdicts(model), tokens=self._sent())

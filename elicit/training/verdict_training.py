@@ -336,6 +336,7 @@ class _Stage:
         ):
             # Names that Trainer itself still uses between two versions.
             warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
+            warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated", FutureWarning)
             trainer, watch = self._trainer(learner, steps, step)
             if trainer.is_world_process_zero():
                 mark = checkpoints / "asked"

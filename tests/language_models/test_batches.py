@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from elicit.language_models.batches import batches_by_length, halving_on_out_of_memory, pad_right, shares_by_length
+from elicit.language_models.batches import (
+    batches_by_length,
+    halving_on_out_of_memory,
+    pad_right,
+    padded,
+    shares_by_length,
+)
 
 
 @pytest.mark.parametrize("budget", [1, 7, 30, 64, 10_000])
@@ -19,6 +25,11 @@ def test_every_row_once_longest_first_within_the_budget(budget):
     widths = [max(lengths[row] for row in batch) for batch in batches]
     assert widths == sorted(widths, reverse=True)
     assert all(len(batch) == 1 or len(batch) * width <= budget for batch, width in zip(batches, widths, strict=True))
+
+
+def test_padding_is_counted():
+    assert padded([3, 9, 5, 4], 18) == 2 * 9 + 2 * 4  # 9 with 5, 4 with 3
+    assert padded([], 18) == 0
 
 
 def test_at_most_so_many_rows():
