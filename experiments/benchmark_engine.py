@@ -28,6 +28,11 @@ SLOW = 64  # texts for the slow way: it is measured per text
 RULE = "An action is allowed when the user asked for it, when it touches only the user's own data, and when it can be undone. "
 
 
+def policy_question(tokenizer: Any) -> Question:
+    """The question behind a policy of some 320 tokens, with which every prompt then begins."""
+    return Question(RULE * (320 // len(tokenizer(RULE)["input_ids"]) + 1) + QUESTION.text)
+
+
 def benchmark_engine(
     model: str, adapter: Path | None, texts: int, repeats: int, out: Path, say: Callable[[str], None]
 ) -> None:
@@ -35,7 +40,7 @@ def benchmark_engine(
     weights = Weights(*load_model(model))
     local = LocalModel(model, weights)
     samples = list(load_domain("vader/movie").train.sample(texts).texts)
-    policy = Question(RULE * (320 // len(weights.tokenizer(RULE)["input_ids"]) + 1) + QUESTION.text)
+    policy = policy_question(weights.tokenizer)
     rate = product_rate(weights.model.dtype)
     rows: list[dict[str, Any]] = []
 

@@ -81,6 +81,20 @@ def benchmark() -> None:
 
 @benchmark.command()
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
+@click.option("--endpoint", required=True, help="The same model at a server: endpoint:URL#NAME.")
+@click.option("--texts", default=300, show_default=True, type=click.IntRange(16))
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
+@click.option("--dtype", default="auto", show_default=True, help="Of the model here: auto, bfloat16, float16, float32.")
+@click.option("--out", type=OUT, required=True)
+def served(model: str, endpoint: str, texts: int, repeats: int, dtype: str, out: Path) -> None:
+    """Verdict scoring here against a server that has the same model, in turns."""
+    from experiments.benchmark_served import benchmark_served
+
+    benchmark_served(model, endpoint, texts, repeats, dtype, out, say=click.echo)
+
+
+@benchmark.command()
+@click.option("--model", default="smollm2-135m-instruct", show_default=True)
 @click.option(
     "--adapter",
     type=click.Path(path_type=Path, file_okay=False, exists=True),

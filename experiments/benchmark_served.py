@@ -1,0 +1,62 @@
+"""How fast a server answers beside the engine here, with the same model and texts, in turns, so that both meet the same load.
+
+elicit-experiment benchmark served --endpoint endpoint:http://127.0.0.1:8000/v1#NAME --out runs/served
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from elicit.domains import load_domain
+from elicit.evaluation.parity import Parity
+from elicit.files import write_json
+from elicit.language_models.endpoint import EndpointModel
+from elicit.language_models.local import LocalModel
+from experiments.benchmark_engine import QUESTION, policy_question
+
+
+def benchmark_served(
+    model: str, endpoint: str, texts: int, repeats: int, dtype: str, out: Path, say: Callable[[str], None]
+) -> None:
+    """Measure, print and write results.json: texts per second, medians over the repeats, and how far the log-odds agree."""
+    domain = load_domain("vader/amazon").sample(texts)
+    local, served = LocalModel.load(model, dtype).uncached(), EndpointModel.load(endpoint).uncached()
+    tokens = [len(text.ids) for text in local.prompt(QUESTION).encode(domain.texts)]
+    results: dict[str, Any] = {
+        "schema": 1,
+        "model": model,
+        "endpoint": endpoint,
+        "texts": len(domain),
+        "tokens_per_text": round(float(np.mean(tokens)), 1),
+        "threads_here": torch.get_num_threads(),
+        "dtype_here": local.dtype,
+        "work": {},
+    }
+    for work, question in (("verdicts", QUESTION), ("verdicts, 320-token policy", policy_question(local.tokenizer))):
+        seconds: dict[str, list[float]] = {"here": [], "served": []}
+        read: dict[str, NDArray[np.float64]] = {}
+        for repeat in range(repeats + 1):
+            for name, one in (("here", local), ("served", served)):
+                since = time.perf_counter()
+                read[name] = one.log_odds(question, domain.texts).values
+                if repeat:  # the first prepares both
+                    seconds[name].append(time.perf_counter() - since)
+        here, there = (len(domain) / statistics.median(seconds[name]) for name in ("here", "served"))
+        found = Parity(domain.name, read["served"], read["here"], (), None, None, None)
+        results["work"][work] = {
+            "seconds": seconds,
+            "texts_per_second": {"here": here, "served": there},
+            "times": there / here,
+            "rank_correlation": found.rank_correlation,
+            "largest_difference": float(np.abs(found.difference).max()),
+        }
+        write_json(out / "results.json", results)
+        say(f"{work:<28} here {here:.1f} texts/s, served {there:.1f}: {there / here:.2f} times")
