@@ -117,6 +117,7 @@ def test_two_processes_leave_what_one_leaves_and_one_continues_it(
 
     # Another number of processes goes on with what is there, from the cache that two have filled as well as from none.
     run = tmp_path / "two"
+    before = json.loads((run / "timings.json").read_text())["films/ccs"]["tokens"]
     for name in ("ccs", "verdict-target"):
         (run / "scores" / "films" / f"{name}.jsonl").unlink()
     for module in (elicit.language_models.cache, elicit.language_models.states):
@@ -124,7 +125,7 @@ def test_two_processes_leave_what_one_leaves_and_one_continues_it(
     main([*asked, "--out", str(run)], standalone_mode=False)
     assert_same_run(tmp_path / "one", run)
     timings = json.loads((run / "timings.json").read_text())
-    assert timings["films/ccs"]["tokens"] == 0  # the first process wrote all that both have read
+    assert timings["films/ccs"]["tokens"] == before  # the first process wrote all that both have read
 
 
 TRAIN = """

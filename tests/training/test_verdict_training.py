@@ -373,6 +373,13 @@ def test_other_wordings_are_asked_with_their_own_verdicts(base) -> None:
     assert len(examples_of(base.model, source, 64, heads, wordings=0.25)) == 64 + 16
 
 
+def test_a_training_of_one_step_learns(base, tmp_path: Path) -> None:
+    found = train(base, [domain("film")], tmp_path / "adapter", dataclasses.replace(CONFIG, epochs=1.0, batch_size=64))
+    held = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert len(found.history[0]) <= 2
+    assert all(bool(weight.any()) for name, weight in held.items() if "lora_B" in name)
+
+
 def test_a_high_temperature_makes_the_shares_of_the_sources_alike() -> None:
     large, small = domain("film", 60), domain("book", 20)
     assert [len(part) for part in mixture([large, small], 100, 1.0)] == [60, 20]
