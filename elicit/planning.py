@@ -21,9 +21,8 @@ from elicit.domains import Domain, Row, make_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.language_models.address import is_endpoint
 from elicit.language_models.batches import BUDGETS, padded
-from elicit.language_models.language_model import load_language_model, local_model
+from elicit.language_models.language_model import LONGEST_SHOT, load_language_model, local_model
 from elicit.language_models.loading import context_length, load_config_and_tokenizer, pick_device, pick_dtype
-from elicit.language_models.local import LONGEST_SHOT
 from elicit.language_models.prompts import VerdictPrompt
 from elicit.methods import METHODS
 from elicit.methods.cost import START, UNTRAINED, Kind, Pass, SentTexts, Sizes, Texts

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -20,24 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import Question
-from elicit.errors import ContextError, ModelError
+from elicit.errors import ModelError
 from elicit.language_models.address import Address
 from elicit.language_models.cache import ReadingCache, reading_key
-from elicit.language_models.engine import Meter
-from elicit.language_models.generation import Generation, Sampling
+from elicit.language_models.engine import Meter, Progress
+from elicit.language_models.generation import Sampling
+from elicit.language_models.language_model import SAMPLES, LanguageModel, Reading, Tokens
 from elicit.language_models.loading import load_tokenizer
-from elicit.language_models.local import LONGEST_SHOT
 from elicit.language_models.prompts import (
     ConversationPrompt,
-    EncodedText,
-    InstructionPrompt,
     TextPrompt,
     ThinkingPrompt,
     Verdict,
     VerdictPrompt,
 )
-from elicit.language_models.readings import Readings, Thoughts, that_fit
-from elicit.language_models.server import Ids, RefusedError, Server
+from elicit.language_models.server import RefusedError, Server
 from elicit.language_models.weights import hash_of_files
 from elicit.progress import progress
 
@@ -46,23 +43,21 @@ IMPOSSIBLE = -9000.0  # vLLM writes an infinite logarithm as -9999
 OTHER_WEIGHTS = 0.5  # log-odds by which a model does not differ from itself, whatever the batch
 ABLE = "servers of vLLM and llama.cpp do"
 CHECK, WORDS = "Is this text about animals?", (("Yes", "No"), ("A", "B"))  # what every server is asked first
-SAMPLES = ("A short text.", "Another text, which is somewhat longer than the first one.")
 _log = logging.getLogger(__name__)
 
 
-class EndpointModel:
+class EndpointModel(LanguageModel):
     """A language model that a server has, perhaps with a LoRA adapter, and that answers questions with one token.
 
     Attributes:
-        name: how the user named it.
         adapter: folder of the LoRA adapter that the server applies, where one is known here.
-        max_text_tokens: longer texts lose their middle.
         tokenizer: the same as the server's, which is checked.
         context_length: most tokens of one sequence, the answer included.
         meter: tokens so far, prompts and answers.
     """
 
     dtype = "as served"
+    reserved = 1  # for the token that a server answers with
 
     def __init__(
         self,
@@ -74,12 +69,9 @@ class EndpointModel:
         cache: ReadingCache | None = None,
         adapter: Path | None = None,
     ) -> None:
-        self.name, self.tokenizer, self.max_text_tokens, self.adapter = name, tokenizer, max_text_tokens, adapter
+        length = _context_length(served, tokenizer)
+        super().__init__(name, tokenizer, length, max_text_tokens, adapter, Meter(), cache)
         self.server, self.served = server, served
-        self.context_length = _context_length(served, tokenizer)
-        self.meter = Meter()
-        self._cache = cache
-        self._prompts: dict[Question, VerdictPrompt] = {}
         self._fingerprint: str | None = None
         self._most = 0  # likeliest tokens that the server gives; 0 until it was asked
 
@@ -150,174 +142,37 @@ class EndpointModel:
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def prompt(self, question: Question) -> VerdictPrompt:
-        """The prompt of a question in this model's chat format.
-
-        Raises:
-            ModelError: a verdict word is not exactly one token there, the question does not fit, or the server has another
-                tokenizer.
-        """
-        if question not in self._prompts:
-            prompt = VerdictPrompt(self.tokenizer, question, self.context_length, self.max_text_tokens)
-            self._check_words(prompt)
-            self._prompts[question] = prompt
-        return self._prompts[question]
-
-    def log_odds(
-        self,
-        question: Question,
-        texts: Sequence[str],
-        shots: Sequence[tuple[str, bool]] = (),
-        description: str = "scoring",
-    ) -> Readings:
-        """Verdict log-odds of n texts; see `LocalModel.log_odds`."""
-        prompt = self.prompt(question)
-        encoded = prompt.encode(texts)
-        prefix = list(prompt.head)
-        for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
-            prefix += prompt.turn(shot, flagged)
-        rows, reasons = that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail) - 1)
-        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
-        return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
-
-    def think(
-        self,
-        question: Question,
-        texts: Sequence[str],
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        seed: int = 0,
-        description: str = "thinking",
-    ) -> Thoughts:
-        """Reasoning about n texts, and verdict log-odds after it; see `LocalModel.think`."""
-        self.prompt(question)  # which checks the verdict words
-        prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
-        encoded = prompt.encode(texts)
-        if max_tokens:
-            written = self._generate(prompt, texts, Sampling(max_tokens, self._stop(), temperature, seed), description)
-        else:
-            written = [Generation("", reason=text.reason) for text in encoded]
-        reasons = [answer.reason for answer in written]
-        rows = [row for row, reason in enumerate(reasons) if reason is None]
-        forced = prompt.forced([encoded[row] for row in rows], [written[row].text for row in rows])
-        suffixes = dict(zip(rows, forced, strict=True))
-        read = self._read_last(prompt.head, suffixes, encoded, reasons, prompt, f"{description}, verdicts")
-        return Thoughts(tuple(written), read)
-
-    def _read_last(
-        self,
-        prefix: Ids,
-        suffixes: Mapping[int, Ids],
-        encoded: Sequence[EncodedText],
-        reasons: list[str | None],
-        prompt: VerdictPrompt | ThinkingPrompt,
-        description: str,
-    ) -> Readings:
-        """Log-odds behind the suffixes of some of n texts; the other texts keep their reasons."""
-        read = self._read(prefix, list(suffixes.values()), prompt, description)
-        values, mass = np.full(len(encoded), np.nan), np.full(len(encoded), np.nan)
-        for row, found in zip(suffixes, read, strict=True):
-            if isinstance(found, str):
-                reasons[row] = found
-            else:
-                values[row], mass[row] = found
-        return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
-
-    def packed_log_odds(
-        self,
-        question: Question,
-        packs: Sequence[Sequence[tuple[EncodedText, bool]]],
-        description: str = "few-shot scoring",
-        last_only: bool = False,
-    ) -> list[NDArray[np.float64]]:
-        """Log-odds at every verdict of sequences of labelled texts; see `LocalModel.packed_log_odds`.
-
-        A server answers at the end of a prompt alone, so each verdict is a prompt of its own, which the server's prefix cache
-        makes cheaper.
-        """
-        prompt = self.prompt(question)
-        contexts: list[list[list[int]]] = []
-        for pack in packs:
-            sequence, reads = prompt.sequence(pack)
-            if len(prompt.head) + len(sequence) >= self.context_length:
-                raise ContextError(
-                    f"{len(pack)} texts in one sequence take {len(prompt.head) + len(sequence)} tokens, and the server's context "
-                    f"holds {self.context_length}; pack fewer or shorter texts"
-                )
-            contexts.append([sequence[: at + 1] for at in (reads[-1:] if last_only else reads)])
-        values = []
-        for found in self._read(prompt.head, list(chain.from_iterable(contexts)), prompt, description):
-            if isinstance(found, str):
-                raise ContextError(f"{self.name}: in a few-shot context, {found}")
-            values.append(found[0])
-        ends = np.cumsum([len(each) for each in contexts])
-        return [np.array(part, np.float64) for part in np.split(np.array(values), ends[:-1])] if packs else []
-
-    def generate(
-        self,
-        instruction: str,
-        texts: Sequence[str],
-        max_tokens: int = 128,
-        temperature: float = 0.0,
-        seed: int = 0,
-        description: str = "generating",
-    ) -> list[Generation]:
-        """What the model writes about n texts; see `LocalModel.generate`."""
-        prompt = InstructionPrompt(self.tokenizer, instruction, self.context_length, max_tokens, self.max_text_tokens)
-        return self._generate(prompt, texts, Sampling(max_tokens, self._stop(), temperature, seed), description)
-
-    def answer(
-        self, messages: Sequence[str], max_tokens: int = 128, description: str = "answering"
-    ) -> list[Generation]:
-        """The likeliest answer, token by token, to each of n messages of a user."""
-        prompt = ConversationPrompt(self.tokenizer, self.context_length, max_tokens)
-        stop = self._stop() | ({prompt.end} if prompt.end is not None else set())
-        return self._generate(prompt, messages, Sampling(max_tokens, stop), description)
-
-    def response_log_likelihoods(
-        self, pairs: Sequence[tuple[str, str]], max_tokens: int = 256, description: str = "reading responses"
-    ) -> list[NDArray[np.float64]]:
-        """Log-probability of every token of n responses; see `LocalModel.response_log_likelihoods`.
-
-        Raises:
-            ModelError: the server gives no log-probabilities of a prompt (vLLM does), or a message cannot be read.
-        """
-        prompt = ConversationPrompt(self.tokenizer, self.context_length, max_tokens + 1)
-        encoded = prompt.encode([message for message, _ in pairs])
-        for row, text in enumerate(encoded):
-            if text.reason is not None or text.truncated:
-                raise ModelError(f"message {row}: {text.reason or 'it is longer than the context'}; leave it out")
-        answers = [ids[:max_tokens] for ids in prompt.responses([response for _, response in pairs])]
-        asked = [[*prompt.head, *prompt.suffix(text), *ids] for text, ids in zip(encoded, answers, strict=True)]
-        out: list[NDArray[np.float64]] = [np.zeros(0)] * len(pairs)
-        options = {"max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        self._check()
-        with progress(len(pairs), description) as step:
-            for row, found in chain.from_iterable(self.server.complete_all(self._model, asked, options)):
-                if isinstance(found, RefusedError):
-                    raise ModelError(f"{self.name}: message {row}: {found}")
-                scored = found.get("prompt_logprobs")
-                if not scored:
-                    raise ModelError(f"{self.name} gives no log-probabilities of a prompt's own tokens; vLLM does")
-                start = len(asked[row]) - len(answers[row])
-                out[row] = np.array(
-                    [scored[start + i][str(token)]["logprob"] for i, token in enumerate(answers[row])], np.float64
-                )
-                self.meter.tokens += len(asked[row]) + 1
-                step(1)
-        return out
-
     @property
     def _model(self) -> str:
         return str(self.served["id"])
 
-    def _stop(self) -> frozenset[int]:
+    def _stop_tokens(self) -> frozenset[int]:
         # The server knows what else ends an answer of its model.
         end = self.tokenizer.eos_token_id
         return frozenset() if end is None else frozenset((end,))
 
     def _read(
-        self, prefix: Ids, suffixes: Sequence[Ids], prompt: VerdictPrompt | ThinkingPrompt, description: str
+        self,
+        prefix: Tokens,
+        suffixes: Sequence[Tokens],
+        reads: Sequence[Sequence[int]],
+        prompt: VerdictPrompt | ThinkingPrompt,
+        description: str,
+        sampled: Sequence[int] = (),
+    ) -> list[Reading]:
+        """A server answers at the end of a prompt alone: each place is one of its own, and the verdict mass comes with it."""
+        contexts = [suffix[: at + 1] for suffix, places in zip(suffixes, reads, strict=True) for at in places]
+        answers = iter(self._ask(prefix, contexts, prompt, description))
+        out: list[Reading] = []
+        for places in reads:
+            found = [next(answers) for _ in places]
+            refused = next((one for one in found if isinstance(one, str)), None)
+            known = [one for one in found if isinstance(one, tuple)]
+            out.append(refused if refused is not None else np.array([*(odds for odds, _ in known), known[-1][1]]))
+        return out
+
+    def _ask(
+        self, prefix: Tokens, suffixes: Sequence[Tokens], prompt: VerdictPrompt | ThinkingPrompt, description: str
     ) -> list[tuple[float, float] | str]:
         """Log-odds and verdict mass after each sequence, or why there are none; only what the cache does not hold is asked."""
         keys = [self._key(prefix, suffix, prompt.verdict) for suffix in suffixes]
@@ -342,11 +197,10 @@ class EndpointModel:
                         self.meter.tokens += 0 if isinstance(answer, RefusedError) else len(prompts[at]) + 1
                         if isinstance(found, tuple):
                             new[keys[row]] = np.array(found, np.float64)
-                    if self._cache:
-                        self._cache.put(new)
+                    self._keep(new)
         return [read[row] for row in range(len(keys))]
 
-    def _key(self, prefix: Ids, suffix: Ids, verdict: Verdict) -> bytes:
+    def _key(self, prefix: Tokens, suffix: Tokens, verdict: Verdict) -> bytes:
         """As in `LocalModel`: a reading is its log-odds and, last, its verdict mass."""
         return reading_key(self.fingerprint(), tuple(prefix), verdict, tuple(suffix), (len(suffix) - 1,))
 
@@ -368,7 +222,7 @@ class EndpointModel:
         """What the cache holds, once it is known that it is of the weights that are served now."""
         if keys:
             self._check()
-        return self._cache.get(keys) if self._cache else {}
+        return super()._held(keys)
 
     def _check(self) -> None:
         """Before all else, once: whether the server understands our tokens, can answer, and has the weights of what is cached.
@@ -400,7 +254,7 @@ class EndpointModel:
                 return VerdictPrompt(self.tokenizer, Question(CHECK, flagged, cleared), self.context_length)
         return VerdictPrompt(self.tokenizer, Question(CHECK, *WORDS[-1]), self.context_length)
 
-    def _first_answers(self, prompts: Sequence[Ids], verdict: Verdict) -> tuple[int, list[dict[str, Any]]]:
+    def _first_answers(self, prompts: Sequence[Tokens], verdict: Verdict) -> tuple[int, list[dict[str, Any]]]:
         """Answers to prompts one by one, with as many of the likeliest tokens as the server gives, and how many these are."""
         refused: RefusedError | None = None
         for most in MOST:
@@ -437,8 +291,8 @@ class EndpointModel:
                     f"{self.name} is another model than when its answers were cached: log-odds of a sample text were "
                     f"{held[key][0]:.2f} and are {found[0]:.2f}; serve it under another name, or `elicit cache --clear`"
                 )
-            if self._cache and key not in held:
-                self._cache.put({key: np.array(found, np.float64)})
+            if key not in held:
+                self._keep({key: np.array(found, np.float64)})
 
     def _check_words(self, prompt: VerdictPrompt) -> None:
         """Whether both verdict words have the same token ids at the server."""
@@ -458,7 +312,7 @@ class EndpointModel:
             if not echoed.startswith(text):
                 raise ModelError(self._mismatch(f"reads {ids} as {echoed!r}, and the one here as {text!r}"))
 
-    def _echo(self, ids: Ids) -> str | None:
+    def _echo(self, ids: Tokens) -> str | None:
         """How the server writes token ids, with the token that it adds; None where it does not write prompts."""
         options = {"max_tokens": 1, "temperature": 0}
         try:
@@ -471,39 +325,42 @@ class EndpointModel:
     def _mismatch(self, what: str) -> str:
         return f"{self.name} has another tokenizer: it {what}; name the right one, endpoint:URL#NAME,tokenizer=FOLDER_OR_HUB_ID"
 
-    def _generate(
-        self, prompt: TextPrompt, texts: Sequence[str], sampling: Sampling, description: str
-    ) -> list[Generation]:
-        encoded = prompt.encode(texts)
-        rows = [row for row, text in enumerate(encoded) if text.reason is None]
-        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
-        asked = (self.fingerprint(), tuple(prompt.head), sampling.max_tokens, sampling.temperature, sampling.seed)
-        keys = {row: reading_key(*asked, tuple(suffix)) for row, suffix in suffixes.items()}
-        held = self._held(list(keys.values()))
-        missing = [row for row in rows if keys[row] not in held]
-        prompts = [[*prompt.head, *suffixes[row]] for row in missing]
+    def _write(
+        self, prompt: TextPrompt, suffixes: Sequence[Tokens], sampling: Sampling, step: Progress
+    ) -> Iterator[dict[int, list[int] | str]]:
+        prompts = [[*prompt.head, *suffix] for suffix in suffixes]
         # What is drawn for a text depends on the seed and on its prompt, never on its neighbours.
         seeds = [_seed(sampling.seed, ids) for ids in prompts] if sampling.temperature else None
-        out = [Generation("", reason=text.reason) for text in encoded]
-        with progress(len(texts), description) as step:
-            step(len(texts) - len(missing))
-            for answers in self.server.complete_all(self._model, prompts, _sampling_options(sampling), seeds):
-                new = {}
-                for at, answer in answers:
-                    row = missing[at]
-                    if isinstance(answer, RefusedError):
-                        out[row] = Generation("", reason=f"the server refused it ({answer})")
-                        continue
-                    ids = self._answer_ids(answer, sampling)
-                    new[keys[row]] = np.array(ids, np.float64)
-                    self.meter.tokens += len(prompts[at]) + len(ids)
-                if self._cache:
-                    self._cache.put(new)
-                held |= new
-                step(len(answers))
-        for row in rows:
-            if keys[row] in held:
-                out[row] = _generation(self.tokenizer, held[keys[row]].astype(int).tolist(), sampling)
+        for answers in self.server.complete_all(self._model, prompts, _sampling_options(sampling), seeds):
+            new: dict[int, list[int] | str] = {}
+            for at, answer in answers:
+                if isinstance(answer, RefusedError):
+                    new[at] = f"the server refused it ({answer})"
+                    continue
+                new[at] = ids = self._answer_ids(answer, sampling)
+                self.meter.tokens += len(prompts[at]) + len(ids)
+            step(len(answers))
+            yield new
+
+    def _likelihoods(
+        self, prompt: ConversationPrompt, suffixes: Sequence[Tokens], answers: Sequence[Tokens], step: Progress
+    ) -> list[NDArray[np.float64]]:
+        asked = [[*prompt.head, *suffix, *ids] for suffix, ids in zip(suffixes, answers, strict=True)]
+        out: list[NDArray[np.float64]] = [np.zeros(0)] * len(asked)
+        options = {"max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+        self._check()
+        for row, found in chain.from_iterable(self.server.complete_all(self._model, asked, options)):
+            if isinstance(found, RefusedError):
+                raise ModelError(f"{self.name}: message {row}: {found}")
+            scored = found.get("prompt_logprobs")
+            if not scored:
+                raise ModelError(f"{self.name} gives no log-probabilities of a prompt's own tokens; vLLM does")
+            start = len(asked[row]) - len(answers[row])
+            out[row] = np.array(
+                [scored[start + i][str(token)]["logprob"] for i, token in enumerate(answers[row])], np.float64
+            )
+            self.meter.tokens += len(asked[row]) + 1
+            step(1)
         return out
 
     def _answer_ids(self, answer: Mapping[str, Any], sampling: Sampling) -> list[int]:
@@ -586,11 +443,5 @@ def _token_ids(answer: Mapping[str, Any]) -> list[int] | None:
     return None
 
 
-def _generation(tokenizer: Any, ids: list[int], sampling: Sampling) -> Generation:
-    finished = bool(sampling.stop.intersection(ids[-1:]))
-    words = ids[:-1] if finished else ids
-    return Generation(tokenizer.decode(words, skip_special_tokens=True).strip(), tuple(words), finished)
-
-
-def _seed(seed: int, prompt: Ids) -> int:
+def _seed(seed: int, prompt: Tokens) -> int:
     return int.from_bytes(hashlib.blake2b(repr((seed, list(prompt))).encode(), digest_size=4).digest()) >> 1

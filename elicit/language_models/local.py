@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,45 +15,37 @@ import torch
 from numpy.typing import NDArray
 
 from elicit.domains import Question
-from elicit.errors import ContextError, ModelError
+from elicit.errors import ModelError
 from elicit.language_models.batches import shares_by_length
 from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Engine, Progress
-from elicit.language_models.generation import Generation, Sampling, check_generation, generate
+from elicit.language_models.generation import Sampling, check_generation, generate
+from elicit.language_models.language_model import SAMPLES, LanguageModel, Reading, Tokens
 from elicit.language_models.loading import DEFAULT_MODEL, context_length, load_model, pick_device, pick_dtype
 from elicit.language_models.prompts import (
     ConversationPrompt,
-    EncodedText,
-    InstructionPrompt,
     TextPrompt,
     ThinkingPrompt,
     Verdict,
     VerdictPrompt,
 )
-from elicit.language_models.readings import Readings, Thoughts, that_fit
+from elicit.language_models.readings import that_fit
 from elicit.language_models.states import StateCache, States
 from elicit.language_models.weights import Weights, hash_of_files
 from elicit.processes import count, spread, together, works_for_another
 from elicit.progress import progress
 
 T = TypeVar("T")
-Tokens = Sequence[int]
 Samples = tuple[Tokens, list[list[int]]]
-MASS_SAMPLE = (
-    32  # texts whose verdict mass is computed: it needs the whole vocabulary, and its mean is what one looks at
-)
 CHECKPOINT = 1024  # sequences of each process after which what was read is kept
 SHARD = 512  # texts whose hidden states are held and kept together
 ANSWERS = 128  # answers of each process after which what was written is kept
-LONGEST_SHOT = 192  # tokens of one example in a few-shot context; a longer one loses its middle
 
 
-class LocalModel:
+class LocalModel(LanguageModel):
     """A causal language model, perhaps with a LoRA adapter, that answers questions with one token.
 
     Attributes:
-        name: how the user named the model.
-        adapter: folder of the LoRA adapter, or None.
         engine: runs the forward passes.
         meter: tokens so far, of everything that shares these weights.
     """
@@ -67,13 +59,18 @@ class LocalModel:
         cache: ReadingCache | None = None,
         state_cache: StateCache | None = None,
     ) -> None:
-        self.name, self.adapter, self.max_text_tokens = name, adapter, max_text_tokens
-        self._weights = weights
+        super().__init__(
+            name,
+            weights.tokenizer,
+            context_length(weights.model.config.get_text_config()),
+            max_text_tokens,
+            adapter,
+            weights.meter,
+            cache,
+        )
+        self._weights, self._state_cache = weights, state_cache
         self._adapter_name = weights.load(adapter) if adapter is not None else None
         self.engine = Engine(weights.model, meter=weights.meter)
-        self.meter = weights.meter
-        self._prompts: dict[Question, VerdictPrompt] = {}
-        self._cache, self._state_cache = cache, state_cache
         self._fingerprint: str | None = None
         self._checked = self._generation_checked = False
 
@@ -174,10 +171,6 @@ class LocalModel:
         return self._weights.model
 
     @property
-    def tokenizer(self) -> Any:
-        return self._weights.tokenizer
-
-    @property
     def dtype(self) -> str:
         """Of the weights, as torch names it."""
         return str(self.transformers_model.dtype)
@@ -186,11 +179,6 @@ class LocalModel:
     def layers(self) -> int:
         """Number of decoder layers."""
         return len(self.engine.layers)
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens of one sequence, unlimited models being cut at 131,072."""
-        return context_length(self.transformers_model.config.get_text_config())
 
     def fingerprint(self) -> str:
         """Hash of configuration, a sample of every weight, the tokenizer, and the whole adapter; computed once."""
@@ -218,123 +206,6 @@ class LocalModel:
             digest.update(hash_of_files(self.adapter).encode())
         return digest.hexdigest()
 
-    def prompt(self, question: Question) -> VerdictPrompt:
-        """The prompt of a question in this model's chat format.
-
-        Raises:
-            ModelError: a verdict word is not exactly one token there, or the question does not fit.
-        """
-        if question not in self._prompts:
-            self._prompts[question] = VerdictPrompt(self.tokenizer, question, self.context_length, self.max_text_tokens)
-        return self._prompts[question]
-
-    def log_odds(
-        self,
-        question: Question,
-        texts: Sequence[str],
-        shots: Sequence[tuple[str, bool]] = (),
-        description: str = "scoring",
-    ) -> Readings:
-        """Verdict log-odds of n texts.
-
-        Args:
-            question: what is asked about each text.
-            texts: (n,) the texts.
-            shots: k examples, each a text and whether it is flagged, that stand before every text.
-            description: what the progress bar says.
-        """
-        prompt = self.prompt(question)
-        encoded = prompt.encode(texts)
-        prefix = list(prompt.head)
-        for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
-            prefix += prompt.turn(shot, flagged)
-        rows, reasons = that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail))
-        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
-        return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
-
-    def think(
-        self,
-        question: Question,
-        texts: Sequence[str],
-        max_tokens: int = 64,
-        temperature: float = 0.0,
-        seed: int = 0,
-        description: str = "thinking",
-    ) -> Thoughts:
-        """Reasoning about n texts, and verdict log-odds after it.
-
-        Args:
-            question: what is asked about each text.
-            texts: (n,) the texts.
-            max_tokens: reasoning ends after this many; 0 asks for the verdict at once, under the same instruction.
-            temperature, seed: of the sampling, as in `generate`.
-            description: what the progress bar says.
-        """
-        prompt = ThinkingPrompt(self.tokenizer, question, self.context_length, max_tokens, self.max_text_tokens)
-        encoded = prompt.encode(texts)
-        if max_tokens:
-            sampling = Sampling(max_tokens, self._stop_tokens(), temperature, seed)
-            written = self._generate(prompt, texts, sampling, description)
-        else:
-            written = [Generation("", reason=text.reason) for text in encoded]
-        rows, reasons = that_fit(encoded, self.context_length)
-        forced = prompt.forced([encoded[row] for row in rows], [written[row].text for row in rows])
-        suffixes = dict(zip(rows, forced, strict=True))
-        read = self._read_last(prompt.head, suffixes, encoded, reasons, prompt, f"{description}, verdicts")
-        return Thoughts(tuple(written), read)
-
-    def _read_last(
-        self,
-        prefix: Sequence[int],
-        suffixes: Mapping[int, Sequence[int]],
-        encoded: Sequence[EncodedText],
-        reasons: list[str | None],
-        prompt: VerdictPrompt | ThinkingPrompt,
-        description: str,
-    ) -> Readings:
-        """Log-odds behind the suffixes of some of n texts; the other texts keep their reasons."""
-        rows = list(suffixes)
-        values, mass = np.full(len(encoded), np.nan), np.full(len(encoded), np.nan)
-        sampled = range(0, len(rows), max(1, len(rows) // MASS_SAMPLE))
-        last = [[len(suffix) - 1] for suffix in suffixes.values()]
-        read, sample = self._read(prefix, list(suffixes.values()), last, prompt, description, sampled)
-        for i, row in enumerate(rows):
-            values[row], mass[row] = read[i][0], sample.get(i, np.nan)
-            if not np.isfinite(values[row]):
-                values[row], reasons[row] = np.nan, "the model's logits are not finite numbers; try --dtype float32"
-        return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
-
-    def packed_log_odds(
-        self,
-        question: Question,
-        packs: Sequence[Sequence[tuple[EncodedText, bool]]],
-        description: str = "few-shot scoring",
-        last_only: bool = False,
-    ) -> list[NDArray[np.float64]]:
-        """Log-odds at every verdict of sequences of labelled texts: text i is read after the i examples before it.
-
-        Args:
-            question: what is asked about each text.
-            packs: sequences of k texts with the labels that later texts of the sequence are to see.
-            description: what the progress bar says.
-            last_only: read the last text of each sequence alone.
-
-        Returns:
-            one (k,) array per pack, or (1,) of the last texts.
-        """
-        prompt = self.prompt(question)
-        sequences, reads = [], []
-        for pack in packs:
-            sequence, at = prompt.sequence(pack)
-            if len(prompt.head) + len(sequence) > self.context_length:
-                raise ContextError(
-                    f"{len(pack)} texts in one sequence take {len(prompt.head) + len(sequence)} tokens, and the context holds "
-                    f"{self.context_length}; pack fewer or shorter texts"
-                )
-            sequences.append(sequence)
-            reads.append(at[-1:] if last_only else at)
-        return self._read(prompt.head, sequences, reads, prompt, description)[0]
-
     def _read(
         self,
         prefix: Sequence[int],
@@ -343,12 +214,10 @@ class LocalModel:
         prompt: VerdictPrompt | ThinkingPrompt,
         description: str,
         sampled: Sequence[int] = (),
-    ) -> tuple[list[NDArray[np.float64]], dict[int, float]]:
-        """Log-odds of each sequence, and verdict mass of the sampled ones; only what the cache does not hold is computed."""
+    ) -> list[Reading]:
         asked = (self.fingerprint(), tuple(prefix), prompt.verdict)
         keys = [reading_key(*asked, tuple(s), tuple(at)) for s, at in zip(suffixes, reads, strict=True)]
-        held = self._cache.get(keys) if self._cache else {}
-        # A reading is its log-odds and, last, its verdict mass, which is NaN where that was not asked for.
+        held = self._held(keys)
         weighed = set(sampled)
         missing = [
             i for i, key in enumerate(keys) if key not in held or (i in weighed and not np.isfinite(held[key][-1]))
@@ -361,10 +230,9 @@ class LocalModel:
                 new: dict[bytes, NDArray[np.float64]] = {}
                 for at, found in self._spread(LocalModel._read_share, wanted, given, step):
                     new |= {keys[part[i]]: values for i, values in zip(at, found, strict=True)}
-                if self._cache:
-                    self._cache.put(new)
+                self._keep(new)
                 held |= new
-        return [held[key][:-1] for key in keys], {i: float(held[keys[i]][-1]) for i in sampled}
+        return [held[key] for key in keys]
 
     def _read_share(
         self,
@@ -480,64 +348,15 @@ class LocalModel:
             return values, None
         return values, torch.tensor([odds[i] for i in range(len(suffixes))], dtype=torch.float64)
 
-    def generate(
-        self,
-        instruction: str,
-        texts: Sequence[str],
-        max_tokens: int = 128,
-        temperature: float = 0.0,
-        seed: int = 0,
-        description: str = "generating",
-    ) -> list[Generation]:
-        """What the model writes about n texts: reasoning, a summary, or whatever the instruction asks for.
-
-        Args:
-            instruction: what to do with each text.
-            texts: (n,) the texts.
-            max_tokens: answers end after this many.
-            temperature: of the sampling; 0 takes the likeliest token.
-            seed: of the sampling. A text's answer depends on it and on the text, not on the other texts.
-            description: what the progress bar says.
-        """
-        prompt = InstructionPrompt(self.tokenizer, instruction, self.context_length, max_tokens, self.max_text_tokens)
-        return self._generate(prompt, texts, Sampling(max_tokens, self._stop_tokens(), temperature, seed), description)
-
-    def answer(
-        self, messages: Sequence[str], max_tokens: int = 128, description: str = "answering"
-    ) -> list[Generation]:
-        """The likeliest answer, token by token, to each of n messages of a user."""
-        prompt = ConversationPrompt(self.tokenizer, self.context_length, max_tokens)
-        stop = self._stop_tokens() | ({prompt.end} if prompt.end is not None else set())
-        return self._generate(prompt, messages, Sampling(max_tokens, stop), description)
-
-    def response_log_likelihoods(
-        self, pairs: Sequence[tuple[str, str]], max_tokens: int = 256, description: str = "reading responses"
+    def _likelihoods(
+        self, prompt: ConversationPrompt, suffixes: Sequence[Tokens], answers: Sequence[Tokens], step: Progress
     ) -> list[NDArray[np.float64]]:
-        """Log-probability of every token of n responses, the one that ends them included.
-
-        Args:
-            pairs: (n,) messages of a user, and responses to them.
-            max_tokens: longer responses are cut.
-            description: what the progress bar says.
-
-        Raises:
-            ModelError: a message is empty or does not fit into the context.
-        """
-        prompt = ConversationPrompt(self.tokenizer, self.context_length, max_tokens)
-        encoded = prompt.encode([message for message, _ in pairs])
-        for row, text in enumerate(encoded):
-            if text.reason is not None or text.truncated:
-                raise ModelError(f"message {row}: {text.reason or 'it is longer than the context'}; leave it out")
-        answers = prompt.responses([response for _, response in pairs])
-        suffixes = [[*prompt.suffix(text), *ids] for text, ids in zip(encoded, answers, strict=True)]
-        starts = [len(suffix) - len(ids) for suffix, ids in zip(suffixes, answers, strict=True)]
+        asked = [([*suffix, *ids], len(suffix)) for suffix, ids in zip(suffixes, answers, strict=True)]
         given = (prompt.head, Verdict(answers[0][0], answers[0][-1]), _samples(prompt))
-        asked = list(zip(suffixes, starts, strict=True))
-        out = [np.zeros(0)] * len(pairs)
-        with progress(len(pairs), description) as step:
-            for at, found in self._spread(LocalModel._likelihood_share, asked, given, step):
-                for i, values in zip(at, found, strict=True):
-                    out[i] = values
+        out = [np.zeros(0)] * len(asked)
+        for at, found in self._spread(LocalModel._likelihood_share, asked, given, step):
+            for i, values in zip(at, found, strict=True):
+                out[i] = values
         return out
 
     def _likelihood_share(
@@ -553,35 +372,15 @@ class LocalModel:
         found = self.engine.log_likelihoods(prefix, [ids for ids, _ in asked], [start for _, start in asked], step)
         return [values.astype(np.float64) for values in found]
 
-    def _generate(
-        self, prompt: TextPrompt, texts: Sequence[str], sampling: Sampling, description: str
-    ) -> list[Generation]:
-        encoded = prompt.encode(texts)
-        rows = [row for row, text in enumerate(encoded) if text.reason is None]
-        suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
-        asked = (self.fingerprint(), tuple(prompt.head), sampling.max_tokens, sampling.temperature, sampling.seed)
-        keys = {row: reading_key(*asked, tuple(suffix)) for row, suffix in suffixes.items()}
-        held = self._cache.get(list(keys.values())) if self._cache else {}
-        missing = [row for row in rows if keys[row] not in held]
+    def _write(
+        self, prompt: TextPrompt, suffixes: Sequence[Tokens], sampling: Sampling, step: Progress
+    ) -> Iterator[dict[int, list[int] | str]]:
         given = (prompt.head, sampling, _samples(prompt))
-        with progress(len(texts), description) as step:
-            step(len(texts) - len(missing))
-            for part in _parts(missing, ANSWERS):
-                new: dict[bytes, NDArray[np.float64]] = {}
-                prompts = [(suffixes[row],) for row in part]
-                for at, answers in self._spread(LocalModel._generate_share, prompts, given, step):
-                    new |= {keys[part[i]]: np.array(ids, np.float64) for i, ids in zip(at, answers, strict=True)}
-                if self._cache:
-                    self._cache.put(new)
-                held |= new
-        out = [Generation("", reason=text.reason) for text in encoded]
-        for row in rows:
-            ids = held[keys[row]].astype(int).tolist()
-            finished = ids[-1] in sampling.stop
-            words = ids[:-1] if finished else ids
-            text = self.tokenizer.decode(words, skip_special_tokens=True).strip()
-            out[row] = Generation(text, tuple(words), finished)
-        return out
+        for part in _parts(range(len(suffixes)), ANSWERS):
+            new: dict[int, list[int] | str] = {}
+            for at, answers in self._spread(LocalModel._generate_share, [(suffixes[i],) for i in part], given, step):
+                new |= {part[i]: ids for i, ids in zip(at, answers, strict=True)}
+            yield new
 
     def _generate_share(
         self,
@@ -681,7 +480,7 @@ def _in_this_process(
 
 def _samples(prompt: TextPrompt) -> Samples:
     """A beginning and two texts behind it, on which quick ways are compared with plain ones."""
-    encoded = prompt.encode(["A short text.", "Another text, which is somewhat longer than the first one."])
+    encoded = prompt.encode(SAMPLES)
     return prompt.head, [prompt.suffix(text) for text in encoded]
 
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import DomainError
-from elicit.language_models.language_model import LanguageModel
-from elicit.language_models.local import LONGEST_SHOT
+from elicit.language_models.language_model import LONGEST_SHOT, LanguageModel
 from elicit.language_models.prompts import EncodedText
 from elicit.monitors.verdict import VerdictMonitor
 

@@ -11,7 +11,8 @@ import torch
 from elicit.domains import Domain, Question
 from elicit.errors import DomainError
 from elicit.language_models.batches import pad_right
-from elicit.language_models.local import LONGEST_SHOT, LocalModel
+from elicit.language_models.language_model import LONGEST_SHOT
+from elicit.language_models.local import LocalModel
 from elicit.language_models.prompts import ConversationPrompt, EncodedText, VerdictPrompt
 from elicit.training.instructions import Instruction
 from elicit.training.questions import second_questions
