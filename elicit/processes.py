@@ -17,63 +17,73 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
-from elicit.errors import RunError
+from elicit.errors import ElicitError, RunError
 
 T = TypeVar("T")
 NEVER = timedelta(days=365)  # a share may take as long as it takes; when a process dies, its messages end at once
-GRACE = timedelta(seconds=60)  # for the others to come to the error that a call ended with here
+GRACE = 60.0  # seconds for the others to come to the error that a call ended with here
 
 
 class _Links:
-    """Messages between the first process and the others: objects of ours, which never leave these processes."""
+    """Messages between the processes of one launch: objects as torch.distributed passes them, which are never stored."""
 
     def __init__(self, size: int) -> None:
         import torch  # not needed by a program of one process until it loads a model
         from torch import distributed
 
-        self._torch, self._distributed = torch, distributed
+        self._distributed = distributed
         # Gradients go over a GPU's own network.
-        way = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        try:
-            distributed.init_process_group(way)
-        except (ValueError, RuntimeError) as error:
-            raise RunError(
-                f"the {size} processes that WORLD_SIZE announces cannot be joined ({str(error).splitlines()[0]}); start them with "
-                "torchrun or accelerate launch, or unset WORLD_SIZE"
-            ) from error
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         self._group = distributed.new_group(backend="gloo", timeout=NEVER)
         self.size = size
         self.busy = False  # while a call is under way, what it calls stays in this process
         self.whole = True  # False once a process was lost, or left in the middle of a call
 
-    def send(self, to: int, content: Any, wait: timedelta = NEVER) -> None:
-        data = self._torch.frombuffer(bytearray(pickle.dumps(content)), dtype=self._torch.uint8)
-        self._pass(self._distributed.isend, self._torch.tensor([len(data)]), to, wait)
-        self._pass(self._distributed.isend, data, to, wait)
+    def send(self, to: int, content: Any, wait: float | None = None) -> None:
+        """Raises RuntimeError where the other process is gone, or does not listen within `wait` seconds."""
+        _within(wait, lambda: self._distributed.send_object_list([content], to, self._group))
 
-    def receive(self, source: int, wait: timedelta = NEVER) -> bytes:
-        """A message, which its reader unpickles: what fails then is an error of the call."""
-        length = self._torch.zeros(1, dtype=self._torch.long)
-        self._pass(self._distributed.irecv, length, source, wait)
-        data = self._torch.zeros(int(length), dtype=self._torch.uint8)
-        self._pass(self._distributed.irecv, data, source, wait)
-        return data.numpy().tobytes()
+    def receive(self, source: int, wait: float | None = None) -> Any:
+        """Raises RuntimeError where the other process is gone, or says nothing within `wait` seconds."""
+        held = [None]
+        _within(wait, lambda: self._distributed.recv_object_list(held, source, self._group))
+        return held[0]
 
     def close(self) -> None:
         self._distributed.destroy_process_group()
 
-    def _pass(self, way: Callable[..., Any], data: Any, other: int, wait: timedelta) -> None:
-        way(data, other, self._group).wait(wait)
+
+def _within(wait: float | None, action: Callable[[], Any]) -> None:
+    """Do it, and raise RuntimeError if it takes longer than so many seconds: a collective cannot be told for how long to wait."""
+    if wait is None:
+        action()
+        return
+    failed: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            action()
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(wait)
+    if thread.is_alive():
+        raise RuntimeError(f"no answer within {wait:.0f} s")
+    if failed:
+        raise failed[0]
 
 
 _links: _Links | None = None  # of the first process
@@ -139,7 +149,7 @@ def spread(work: Callable[..., T], shares: Sequence[tuple[Any, ...]]) -> list[T]
 
     Args:
         work: a function of a module, which all processes find there.
-        shares: at most `count()` tuples of arguments that can be pickled.
+        shares: at most `count()` tuples of arguments that a process can send to another.
 
     Raises:
         RunError: a process was lost.
@@ -173,9 +183,9 @@ def _call(work: Callable[..., T], shares: Sequence[tuple[Any, ...]], joint: bool
             error = caught
         for other in others:
             # In a joint call that failed here, others may be waiting for this process, and nothing would ever come.
-            value, failed = pickle.loads(links.receive(other, GRACE if joint and error is not None else NEVER))
+            value, failed = links.receive(other, GRACE if joint and error is not None else None)
             found.append(value)
-            error = error or failed
+            error = error or (failed and failed.raised())
     except RuntimeError as lost:
         links.whole = False
         why = f" ({error})" if error is not None else ""
@@ -197,33 +207,47 @@ def _work_for_the_first(size: int, rank: int) -> NoReturn:
     warnings.simplefilter("ignore")
     links = _Links(size)
     while True:
+        found, failed, joint = None, None, False
         try:
-            message = links.receive(0)
+            call = links.receive(0)
         except RuntimeError:  # the first process is gone
             sys.exit(1)
-        found, error, joint = None, None, False
-        try:
-            call = pickle.loads(message)
+        except Exception as error:  # what was sent cannot be made here: a model whose files differ, say
+            failed = _Failed.of(error, rank)
+        else:
             if call is None:
                 links.close()
                 sys.exit(0)
             work, arguments, joint = call
-            found = work(*arguments)
-        except Exception as caught:
-            error = _portable(caught, rank)
+            try:
+                found = work(*arguments)
+            except Exception as error:
+                failed = _Failed.of(error, rank)
         try:
-            links.send(0, (None if joint else found, error), GRACE if joint and error is not None else NEVER)
+            links.send(0, (None if joint else found, failed), GRACE if joint and failed is not None else None)
         except RuntimeError:
             # The first process is gone, or it waits within a call for this one, which will never come.
-            sys.exit(f"Error in process {rank}: {error}" if error is not None else 1)
+            sys.exit(f"Error in process {rank}: {failed.message}" if failed is not None else 1)
 
 
-def _portable(error: Exception, rank: int) -> Exception:
-    """The error as it can be raised in the first process."""
-    trace = "".join(traceback.format_exception(error))
-    try:
-        found: Exception = pickle.loads(pickle.dumps(error))
-    except Exception:
-        found = RuntimeError(f"{type(error).__name__}: {error}")
-    found.add_note(f"in process {rank}:\n{trace}")
-    return found
+@dataclass(frozen=True)
+class _Failed:
+    """An error as words, from which the first process raises one of the same kind."""
+
+    kind: type[Exception]
+    message: str
+    where: str
+
+    @classmethod
+    def of(cls, error: Exception, rank: int) -> _Failed:
+        where = f"in process {rank}:\n{traceback.format_exc()}"
+        # Of a kind that is made from its message alone; the first process tells these from each other.
+        for kind in type(error).__mro__:
+            if issubclass(kind, ElicitError) or kind in (OSError, ValueError):
+                return cls(kind, str(error), where)
+        return cls(RuntimeError, f"{type(error).__name__}: {error}", where)
+
+    def raised(self) -> Exception:
+        error = self.kind(self.message)
+        error.add_note(self.where)
+        return error

@@ -130,7 +130,6 @@ def test_two_processes_leave_what_one_leaves_and_one_continues_it(
 
 TRAIN = """
 import sys
-from datetime import timedelta
 from pathlib import Path
 import elicit.processes
 from elicit.training import verdict_training
@@ -139,7 +138,7 @@ from tests.test_processes import train_on_two_sources
 def broken(*_):
     raise ValueError("no more")
 
-elicit.processes.GRACE = timedelta(seconds=3)
+elicit.processes.GRACE = 3.0
 with elicit.processes.joined():
     verdict_training._Stage._keep = broken  # in the first process: the second is in `joined` until the end
     train_on_two_sources(sys.argv[1], Path(sys.argv[2]))
@@ -210,10 +209,11 @@ def rank():
 
 with joined():
     print(count(), spread(eval, [(rank(),), (rank(),)]), together(eval, rank()))
-    try:
-        spread(eval, [("1",), ("1 / 0",)])
-    except ZeroDivisionError as error:
-        print(error, error.__notes__[0].splitlines()[0])
+    for code in ("1 / 0", "open('')"):
+        try:
+            spread(eval, [("1",), (code,)])
+        except (OSError, RuntimeError) as error:
+            print(f"{type(error).__name__}: {error}", error.__notes__[0].splitlines()[0])
     print(spread(eval, [("3",), ("4",)]))
     spread(eval, [("1",), ("__import__('os')._exit(3)",)])
 """
@@ -221,7 +221,9 @@ with joined():
 
 def test_calls_reach_other_processes_and_their_errors_come_back(tmp_path: Path) -> None:
     (code, out, said), (other, *silent) = two(CALLS, tmp_path)
-    assert out.splitlines() == ["2 [0, 1] 0", "division by zero in process 1:", "[3, 4]"]
+    # A kind of error that the project acts on stays what it was.
+    errors = ["RuntimeError: ZeroDivisionError: division by zero", "OSError: [Errno 2] No such file or directory: ''"]
+    assert out.splitlines() == ["2 [0, 1] 0", *(f"{error} in process 1:" for error in errors), "[3, 4]"]
     assert code == 1
     assert "RunError: one of the processes was lost" in said
     assert (other, *silent) == (3, "", "")
