@@ -18,3 +18,9 @@ def gram(rows: torch.Tensor) -> torch.Tensor:
         out[..., start:stop, :stop] = block
         out[..., :start, start:stop] = block[..., :start].mT
     return out
+
+
+def centred(products: torch.Tensor) -> torch.Tensor:
+    """(…, n, n) inner products of rows, as they are about the rows' mean."""
+    across = products.mean(-1, keepdim=True)
+    return products - across - across.mT + across.mean(-2, keepdim=True)

@@ -90,9 +90,9 @@ class Direct(LinearModels):
 class RowSpace(LinearModels):
     """Vectors are (a, c, b) followed by their images (Ka + c·u₀, u₀·a + c‖θ₀‖², b), where u₀ = Zθ₀."""
 
-    def __init__(self, z: torch.Tensor, theta: torch.Tensor) -> None:
+    def __init__(self, z: torch.Tensor, theta: torch.Tensor, products: torch.Tensor | None = None) -> None:
         self.z, self.theta = z, theta
-        self.gram = gram(z)
+        self.gram = gram(z) if products is None else products
         self.logits0 = torch.einsum("lrd,lnd->lrn", theta, z)
         self.square0 = theta.square().sum(-1, keepdim=True)
 
@@ -128,9 +128,9 @@ class RowSpace(LinearModels):
         return part
 
 
-def linear_models(z: torch.Tensor, theta: torch.Tensor) -> LinearModels:
-    """The cheaper representation for (l, N, d) rows and (l, r, d) starts."""
-    return RowSpace(z, theta) if z.shape[1] < 2 * z.shape[2] else Direct(z, theta)
+def linear_models(z: torch.Tensor, theta: torch.Tensor, products: torch.Tensor | None = None) -> LinearModels:
+    """The cheaper representation for (l, N, d) rows, their (l, N, N) inner products where these are known, and (l, r, d) starts."""
+    return RowSpace(z, theta, products) if z.shape[1] < 2 * z.shape[2] else Direct(z, theta)
 
 
 def minimise(

@@ -70,7 +70,7 @@ class CCS(ContrastProbe):
     def _solve(self, pos: torch.Tensor, neg: torch.Tensor) -> dict[str, torch.Tensor]:
         rows = torch.cat([pos.flatten(1, 2), neg.flatten(1, 2)], 1)
         start = starting_directions((pos - neg).flatten(1, 2), self.restarts, self.random_state)
-        models = linear_models(rows, start)
+        models = linear_models(rows, start, self._products)
         vectors, objectives = minimise(models, ccs_loss, self.decay, self.iterations, self.tolerance)
         theta, _ = models.parameters(vectors)
         logits = models.logits(vectors)

@@ -54,6 +54,8 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
     layered_: bool
 
     norm: Normalisation | None
+    # (l, 2nv, 2nv) inner products of the rows that `_solve` is given, where the normalisation had computed them already.
+    _products: torch.Tensor | None = None
 
     def fit(self, x_pos: ArrayLike, x_neg: ArrayLike) -> Self:
         """Fit all layers.
@@ -73,15 +75,20 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
         size = max(1, CHUNK // (2 * n * variants * width))
         for first in range(0, layers, size):
             chunk = range(first, min(layers, first + size))
+            products: list[torch.Tensor | None] = []
             halves = pos.new_empty((2, len(chunk), n, variants, width), dtype=torch.float32)
             for place, layer in enumerate(chunk):
                 p, q = pos[:, :, layer].double(), neg[:, :, layer].double()
                 state = self.norm_.fit_layer(p, q)
+                products.append(self.norm_.take_products())
                 statistics.append(state)
                 p, q = self.norm_.set_state([state]).apply(p[:, :, None], q[:, :, None])
                 halves[0, place], halves[1, place] = p[:, :, 0], q[:, :, 0]
                 self._check_varied(halves[0, place], halves[1, place], layer)
+            known = [product for product in products if product is not None]
+            self._products = torch.stack(known) if len(known) == len(chunk) else None
             part = self._solve(halves[0], halves[1])
+            self._products = None
             halfway = torch.einsum("lnvd,ld->nl", halves[0] - halves[1], part["direction_"].float()) / (2 * variants)
             scores.append(halfway.double())
             found.append(part)

@@ -119,6 +119,7 @@ class ErasureNorm(Normalisation):
     left_: torch.Tensor
     right_: torch.Tensor
     scale_: torch.Tensor
+    _products: torch.Tensor | None = None
 
     def fit_layer(self, pos: torch.Tensor, neg: torch.Tensor) -> State:
         rows = torch.cat([pos.flatten(0, 1), neg.flatten(0, 1)])
@@ -127,9 +128,20 @@ class ErasureNorm(Normalisation):
         # Covariance with the indicator of each half and template: its share of all states times its mean's distance
         # from theirs. The last one's follows from the others', with which it adds up to 0.
         means = torch.cat([pos.mean(0), neg.mean(0)])
-        left, right = erasing_factors((means[:-1] - mean).T / len(means), ShrunkSolver(rows))
-        left_out = rows.addmm_(rows @ right, left.T, alpha=-1)
-        return {"mean_": mean, "left_": left, "right_": right, "scale_": root_mean_square(left_out, left_out)}
+        solver = ShrunkSolver(rows)
+        left, right = erasing_factors((means[:-1] - mean).T / len(means), solver)
+        along, of_left = rows @ right, rows @ left
+        left_out = rows.addmm_(along, left.T, alpha=-1)
+        scale = root_mean_square(left_out, left_out)
+        if solver.gram is not None:
+            # (Z − A Lᵀ)(Z − A Lᵀ)ᵀ from ZZᵀ, with A = Z R: another product of all rows would cost as much as all the rest.
+            crossed = along @ of_left.T
+            self._products = (solver.gram - crossed - crossed.T + along @ (left.T @ left) @ along.T) / scale**2
+        return {"mean_": mean, "left_": left, "right_": right, "scale_": scale}
+
+    def take_products(self) -> torch.Tensor | None:
+        products, self._products = self._products, None
+        return products if products is None else products.float()
 
     def apply(self, pos: torch.Tensor, neg: torch.Tensor) -> Pair:
         halves = []
@@ -150,7 +162,8 @@ class ShrunkSolver:
         self.rows = rows
         self.small = n < width
         # With fewer rows than features the floor is at least tr/(n·d), far above what float32 rounds away.
-        products = (gram(rows.float()).to(rows.dtype) if self.small else gram(rows.T)) / n
+        self.gram = gram(rows.float()).to(rows.dtype) if self.small else None
+        products = (self.gram if self.gram is not None else gram(rows.T)) / n
         # The Gram matrix and the covariance have the same trace and Frobenius norm.
         self.keep, self.floor = shrinkage(float(torch.trace(products)), float(products.square().sum()), n, width)
         products *= self.keep

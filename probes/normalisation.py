@@ -37,9 +37,9 @@ class Normalisation(BaseEstimator, ABC):  # type: ignore[misc]
         """
         pos, neg, _ = as_pairs(x_pos, x_neg)
         check_enough(pos)
-        return self.set_state(
-            [self.fit_layer(pos[:, :, k].double(), neg[:, :, k].double()) for k in range(pos.shape[2])]
-        )
+        layers = [self.fit_layer(pos[:, :, k].double(), neg[:, :, k].double()) for k in range(pos.shape[2])]
+        self.take_products()  # nobody needs them here
+        return self.set_state(layers)
 
     def transform(self, x_pos: ArrayLike, x_neg: ArrayLike) -> tuple[Floats, Floats]:
         """Both halves, normalised, in the shape that they came in."""
@@ -58,6 +58,13 @@ class Normalisation(BaseEstimator, ABC):  # type: ignore[misc]
     @abstractmethod
     def fit_layer(self, pos: torch.Tensor, neg: torch.Tensor) -> State:
         """Statistics of one layer from (n, v, d) float64 states."""
+
+    def take_products(self) -> torch.Tensor | None:
+        """(2nv, 2nv) float32 inner products of the rows that `fit_layer` saw last, normalised, positive halves first.
+
+        None where they were not had on the way. They are given away: ask once.
+        """
+        return None
 
     @abstractmethod
     def apply(self, pos: torch.Tensor, neg: torch.Tensor) -> Pair:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from probes._eigen import combine, leading_eigenpairs, project, starting_vectors
-from probes._gram import gram
+from probes._gram import centred, gram
 from probes.contrast import ContrastProbe
 from probes.crc import eigen_state
 from probes.normalisation import Normalisation
@@ -70,7 +70,7 @@ class VINC(ContrastProbe):
             )
         # With fewer rows than features the eigenvectors are combinations of rows, and everything happens in their Gram
         # matrix.
-        products = gram(rows)
+        products = gram(rows) if self._products is None else centred(self._products)
         values, weights = leading_eigenpairs(
             coefficients, starting_vectors(products), metric=lambda a: project(products, a)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from probes import CRC, ClassNorm, ClusterNorm, ErasureNorm, Normalisation, SharedNorm
 from probes.testing import found, planted, random_word
@@ -104,6 +105,24 @@ def test_erasure_norm_leaves_no_mean_difference_and_does_not_see_the_half() -> N
     # Other than for ClassNorm, a state is mapped the same whichever half it stands in.
     swapped = norm.transform(pairs.x_neg, pairs.x_pos)
     np.testing.assert_array_equal(swapped[1], pos)
+
+
+@pytest.mark.parametrize("variants", [1, 3])
+def test_products_that_erasure_has_on_the_way_are_those_of_its_rows(variants: int) -> None:
+    random = np.random.default_rng(variants)
+    pos, neg = torch.from_numpy(
+        random.standard_normal((2, 6, variants, 50)) + 3 * random.standard_normal((2, 1, 1, 50))
+    )
+    norm = ErasureNorm()
+    norm.set_state([norm.fit_layer(pos, neg)])
+    products = norm.take_products()
+    rows = torch.cat([half[:, :, 0].flatten(0, 1) for half in norm.apply(pos[:, :, None], neg[:, :, None])])
+    assert products is not None
+    np.testing.assert_allclose(products, rows @ rows.T, atol=1e-4 * float((rows @ rows.T).max()))
+    assert norm.take_products() is None  # given away
+    norm.fit_layer(pos[..., :4], neg[..., :4])  # more rows than features
+    assert norm.take_products() is None
+    assert ClassNorm().take_products() is None
 
 
 def test_one_pair_is_refused() -> None:
