@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elicit.domains import Domain
-from elicit.evaluation import difference, gap_recovered, mean_over_seeds, paired_aurocs
+from elicit.evaluation import difference, gap_recovered, mean_over_seeds
 from elicit.evaluation.bootstrap import undefined
 from elicit.evaluation.score_files import read_scores
 from elicit.files import read_json
@@ -20,7 +20,7 @@ from elicit.reports.charts import Point, pareto, scatter
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from elicit.runs import RunConfig, run
-from experiments.experiment import Findings, Folder
+from experiments.experiment import Findings, Folder, compared
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def target_rows(target: Domain, outs: Mapping[str, Sequence[Path]], preset: Pres
         if start == STARTS[0] or method not in WITHOUT_START
     }
     scores = {key: read_scores(path) for key, path in files.items() if path.is_file()}
-    figures, n = paired_aurocs(scores, test.labels, test.groups)
+    figures, n = compared(test, scores)
     keys = {
         (start, method): [f"{start} {method} {at}" for at in range(len(preset.seeds))]
         for start in STARTS

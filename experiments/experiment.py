@@ -39,6 +39,7 @@ from experiments.report import write_report
 
 SCHEMA = 1
 SIZES = ("smoke", "default", "full")
+FEW = 50  # texts: an interval from fewer is likely too narrow
 Unit = dict[str, Any]
 T = TypeVar("T")
 
@@ -277,8 +278,14 @@ def notes(out: Path) -> list[str]:
 
 
 def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What rows say that a reader should know before trusting them: texts without a score, and warnings beside figures."""
+    """What rows say that a reader should know before trusting them: few texts, texts without a score, warnings beside figures."""
     found = []
+    few = [row["n"] for row in rows if 0 < row.get("n", 0) < FEW]
+    if few:
+        found.append(
+            f"{len(few)} of {len(rows)} rows rest on fewer than {FEW} examples, the smallest on {min(few)}: with so few, "
+            "intervals are likely too narrow, and what they seem to show should be measured again on more"
+        )
     for row in rows:
         named = ", ".join(str(value) for value in row.values() if isinstance(value, str) and value)
         if row.get("coverage", 1.0) < 1.0:

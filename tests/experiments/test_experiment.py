@@ -198,6 +198,13 @@ def test_unscored_texts_and_warnings_beside_figures_are_alarms() -> None:
     assert alarms(rows) == ["t, m: 25.0% of the texts are unscored", "t, m, auroc: few texts"]
 
 
+def test_few_examples_are_one_alarm_for_all_rows() -> None:
+    (alarm,) = alarms([{"n": 50}, {"n": 49}, {"n": 10}, {"n": 0}, {}])
+    assert alarm.startswith("2 of 5 rows")
+    assert "on 10:" in alarm
+    assert not alarms([{"n": 50}])
+
+
 def test_what_a_training_noted_is_an_alarm_of_every_later_call_too(toy: Toy, tmp_path: Path) -> None:
     out = tmp_path / "out"
     conduct("toy", "smoke", out, lambda _: None)
