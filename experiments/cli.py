@@ -26,6 +26,23 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)  # libraries' talk among themselves
 
 
+def _adapter(_context: click.Context, _option: click.Parameter, folder: Path | None) -> Path | None:
+    """The adapter in a folder, which may be that of a monitor."""
+    if folder is None:
+        return None
+    for place in (folder, folder / "adapter"):
+        if (place / "adapter_config.json").is_file():
+            return place
+    raise click.BadParameter(f"{folder} holds no adapter_config.json; name the folder that `elicit train --out` wrote")
+
+
+def _adapter_option(purpose: str) -> Callable[..., Any]:
+    kind = click.Path(path_type=Path, file_okay=False, exists=True)
+    return click.option(
+        "--adapter", type=kind, callback=_adapter, help=f"Folder of a trained monitor or adapter, {purpose}."
+    )
+
+
 OPTIONS: dict[str, list[Callable[..., Any]]] = {
     "control": [
         click.option(
@@ -95,11 +112,7 @@ def served(model: str, endpoint: str, texts: int, repeats: int, dtype: str, out:
 
 @benchmark.command()
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
-@click.option(
-    "--adapter",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of a trained adapter, whose rank agreement is measured too.",
-)
+@_adapter_option("whose rank agreement is measured too")
 @click.option("--texts", default=500, show_default=True, type=click.IntRange(16))
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
 @click.option("--out", type=OUT, required=True)
@@ -112,11 +125,7 @@ def engine(model: str, adapter: Path | None, texts: int, repeats: int, out: Path
 
 @benchmark.command()
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
-@click.option(
-    "--adapter",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of a trained adapter to start from.",
-)
+@_adapter_option("to start from")
 @click.option("--domain", "domains", multiple=True, default=("vader/tweets", "vader/nyt"), show_default=True)
 @click.option("--pool", default=24, show_default=True, type=click.IntRange(8), help="Texts that both label.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import experiments.benchmark_peers as peers
 from elicit.errors import RunError
+from experiments.cli import main
 
 ENGINE = {
     "rows": [
@@ -81,3 +83,24 @@ def test_a_benchmark_that_ended_is_not_run_again(tmp_path: Path, monkeypatch: py
     assert any("80.0 times" in line for line in said)
     with pytest.raises(RunError, match="was measured with model 'm', and 'other' is asked for"):
         peers.benchmark_peers("other", tmp_path, lambda _: None)
+
+
+def test_a_folder_without_an_adapter_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["benchmark", "engine", "--adapter", str(tmp_path), "--out", str(tmp_path / "o")])
+    assert result.exit_code == 2
+    assert "adapter_config.json" in result.output
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_adapter_of_a_monitor_is_found_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Path] = []
+    monkeypatch.setattr(
+        "experiments.benchmark_engine.benchmark_engine", lambda _model, adapter, *_, say: given.append(adapter)
+    )
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    for folder in (tmp_path, tmp_path / "adapter"):
+        CliRunner().invoke(
+            main, ["benchmark", "engine", "--adapter", str(folder), "--out", "o"], catch_exceptions=False
+        )
+    assert given == [tmp_path / "adapter"] * 2
