@@ -58,10 +58,10 @@ PRESETS = {
     ),
     "default": Preset(
         sources=("vader/amazon", "facts/countries"),
-        targets=("vader/tweets", "vader/nyt", "facts/elements", "sarcasm/headlines"),
+        targets=("vader/nyt", "facts/elements", "sarcasm/headlines"),
         methods=tuple(name for name in METHODS if name not in SLOW),
         seeds=(0, 1, 2),
-        texts={"source_texts": 320, "target_texts": 96, "calibration_texts": 48, "test_texts": 200},
+        texts={"source_texts": 240, "target_texts": 80, "calibration_texts": 48, "test_texts": 160},
     ),
     "full": Preset(
         sources=("vader/amazon", "vader/movie"),

@@ -65,8 +65,9 @@ class Drawing:
     caption: str = ""
 
     def file(self) -> str:
-        """The figure as a file of its own, with its description in it."""
-        return self.svg.replace(">", f' role="img"><desc>{escape(self.alt)}</desc>', 1)
+        """The figure as a file of its own, with its description in it, and paper below: it may be shown on a dark page."""
+        paper = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
+        return self.svg.replace(">", f' role="img"><desc>{escape(self.alt)}</desc>{paper}', 1)
 
     def inline(self) -> str:
         """The figure as a part of a page: ids of its own, the page's colours, and no style sheet, since the page has one."""
