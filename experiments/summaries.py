@@ -241,9 +241,8 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     rouges = {TITLES[key]: [Interval.of(row["model"], row[key]) for row in quality] for key in ROUGE}
     read = {
         f"read by {reader}": [
-            Interval.of("the text itself" if place == "auroc_text" else f"summary, {row['writer']}", row[place], place)
-            for at, row in enumerate(own)
-            for place in (("auroc_text", "auroc_summary") if at == 0 else ("auroc_summary",))
+            Interval.of("the text itself", own[0]["auroc_text"]),
+            *(Interval.of(f"summary, {row['writer']}", row["auroc_summary"]) for row in own),
         ]
         for reader in (*MODELS, "keywords")
         if (own := [row for row in survival if row["reader"] == reader])
@@ -264,7 +263,7 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     ]
     table = Table(
         "Summaries of abstracts against those of experts",
-        ("Summary by", *TITLES.values(), "ROUGE-L gain", "Loss gain", "Copied", "Texts", "Coverage"),
+        ("Summary by", *TITLES.values(), "ROUGE-L gain", "Loss growth", "Copied", "Texts", "Coverage"),
         [
             (
                 row["model"],

@@ -89,8 +89,11 @@ def heat_map(
     def draw() -> Any:
         colours, scale = matplotlib.colormaps["cividis"], Normalize(*limits, clip=True)
         side = max(0.62, min(1.1, 5.4 / max(1, len(columns))))
-        left, top, bottom = 0.2 + 0.078 * max(map(len, rows)), 0.3 + 0.06 * max(map(len, columns)), 0.15
-        height, width = top + 0.42 * len(rows) + bottom, left + side * len(columns) + 0.35
+        left, bottom = 0.2 + 0.078 * max(map(len, rows)), 0.15
+        top = 0.3 + 0.25 * bool(label) + 0.035 * max(map(len, columns))
+        # Columns' names lean to the right, the last ones beyond the cells.
+        ends = [side * (at + 0.5) + 0.072 * len(column) for at, column in enumerate(columns)]
+        height, width = top + 0.42 * len(rows) + bottom, left + max(side * len(columns), *ends) + 0.15
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes(
             (left / width, bottom / height, side * len(columns) / width, 1 - (top + bottom) / height)
@@ -103,7 +106,7 @@ def heat_map(
                 axes.add_patch(Rectangle((place, at), 1, 1, facecolor=shade, edgecolor=PAPER, linewidth=1.5))
                 # Of the cell's own colour, whatever the page's is.
                 ink = MUTED if value is None else "#101418" if scale(value) > 0.55 else "#fafbfc"
-                said = DASH if value is None else form.format(value)
+                said = DASH if value is None else _number(value, form)
                 axes.text(place + 0.5, at + 0.5, said, ha="center", va="center_baseline", color=ink, fontsize=9)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
@@ -118,6 +121,10 @@ def heat_map(
         return figure
 
     return svg(draw)
+
+
+def _number(value: float, form: str) -> str:
+    return form.format(value).replace("-", "−")
 
 
 def curves(
@@ -259,10 +266,10 @@ def intervals(
                 if row.value is not None:
                     look, colour = _mark(groups.index(row.group)), INK
                     axes.plot(row.value, place, **look, markersize=6, clip_on=False, zorder=3)
-                    said = form.format(row.value)
+                    said = _number(row.value, form)
                     if row.low is not None and row.high is not None:
                         axes.plot([row.low, row.high], [place, place], color=look["color"], linewidth=1.8, zorder=2)
-                        said += f" [{form.format(row.low)}, {form.format(row.high)}]"
+                        said += f" [{_number(row.low, form)}, {_number(row.high, form)}]"
                 beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center_baseline", "fontsize": 9}
                 axes.annotate(said, (1.03, place), **beside, color=colour)
         if axes is not None:
