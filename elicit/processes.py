@@ -44,7 +44,14 @@ class _Links:
 
         self._distributed = distributed
         # Gradients go over a GPU's own network.
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        way = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        try:
+            distributed.init_process_group(way)
+        except (ValueError, RuntimeError) as error:
+            raise RunError(
+                f"the {size} processes that WORLD_SIZE announces cannot be joined ({str(error).splitlines()[0]}); start them with "
+                "torchrun or accelerate launch, or unset WORLD_SIZE"
+            ) from error
         self._group = distributed.new_group(backend="gloo", timeout=NEVER)
         self.size = size
         self.busy = False  # while a call is under way, what it calls stays in this process
@@ -171,6 +178,8 @@ def together(work: Callable[..., T], *arguments: Any) -> T:
 def _call(work: Callable[..., T], shares: Sequence[tuple[Any, ...]], joint: bool) -> list[T]:
     assert _links is not None
     links, others = _links, range(1, len(shares))
+    if not links.whole:  # what was left in the middle of a call would take the next one's messages for its own
+        raise RunError("one of the processes was lost before; run the same command again")
     links.busy = True
     error: Exception | None = None
     found: list[Any] = []

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from elicit.domains import Question, UnlabelledDomain
+from elicit.domains import UnlabelledDomain
 from elicit.errors import DomainError, ModelError, RunError
 from elicit.evaluation.score_files import score_lines
 from elicit.files import read_json
+from elicit.language_models.language_model import LanguageModel
 from elicit.monitors import Calibration, Monitor, Scores
 from elicit.progress import progress
 
@@ -67,7 +68,7 @@ def score_file(
     if texts.suffix in (".csv", ".parquet", ".tsv", ".xlsx"):
         raise RunError(f"{texts.name} is no JSON-lines file; write one object with a field {key!r} per line")
     try:
-        part = _part(out, texts, key, monitor_name, monitor.question, calibration)
+        part = _part(out, texts, key, monitor, monitor_name, calibration)
         with _only_one(part):
             return _continue(monitor, texts, out, part, calibration, key)
     except OSError as error:
@@ -152,22 +153,33 @@ def _score(monitor: Monitor, lines: list[_Line]) -> Scores:
 
 
 def _part(
-    out: Path, texts: Path, key: str, monitor_name: str, question: Question, calibration: Calibration | None
+    out: Path, texts: Path, key: str, monitor: Monitor, monitor_name: str, calibration: Calibration | None
 ) -> Path:
     """Where unfinished scores lie: named after all that decides them, so that none of another input or monitor is taken up."""
     if not texts.is_file():
         raise DomainError(f"there is no file {texts}; name a JSON-lines file with one text per line")
-    seen = texts.stat()
+    model: LanguageModel | None = getattr(monitor, "model", None)
     identity = [
         str(texts.resolve()),
-        seen.st_size,
-        seen.st_mtime_ns,
+        *_stamp(texts),
         key,
         monitor_name,
-        str(question),
+        # A monitor may have been trained again in its folder.
+        [
+            [path.name, *_stamp(path)]
+            for path in sorted(Path(monitor_name).glob("*"))
+            if monitor_name and path.is_file()
+        ],
+        model.fingerprint() if model is not None else "",
+        str(monitor.question),
         str(calibration),
     ]
     return out.with_name(f".{out.name}.{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}.part")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    seen = path.stat()
+    return seen.st_size, seen.st_mtime_ns
 
 
 def _count_lines(path: Path) -> int:

@@ -22,6 +22,8 @@ from probes._arrays import ArrayLike, Floats, as_tensor
 from probes._gram import gram
 from probes.normalisation import Normalisation, Pair, State, root_mean_square
 
+LEAST_LEFT = 0.1  # share of the rows' squares that erasing has to leave for inner products to be reckoned from theirs
+
 
 class LEACE(BaseEstimator):  # type: ignore[misc]
     """Erase a concept z from states x of one layer. Data can come at once (`fit`) or in parts (`update`).
@@ -133,8 +135,10 @@ class ErasureNorm(Normalisation):
         along, of_left = rows @ right, rows @ left
         left_out = rows.addmm_(along, left.T, alpha=-1)
         scale = root_mean_square(left_out, left_out)
-        if solver.gram is not None:
-            # (Z − A Lᵀ)(Z − A Lᵀ)ᵀ from ZZᵀ, with A = Z R: another product of all rows would cost as much as all the rest.
+        left_over = float(scale) ** 2 * rows.numel()
+        if solver.gram is not None and left_over > LEAST_LEFT * float(torch.trace(solver.gram)):
+            # (Z − A Lᵀ)(Z − A Lᵀ)ᵀ from ZZᵀ, with A = Z R: another product of all rows would cost as much as all the rest. Where
+            # nearly all is erased, what is left would be the difference of large float32 numbers.
             crossed = along @ of_left.T
             self._products = (solver.gram - crossed - crossed.T + along @ (left.T @ left) @ along.T) / scale**2
         return {"mean_": mean, "left_": left, "right_": right, "scale_": scale}

@@ -238,5 +238,7 @@ def test_a_program_of_one_process_spreads_nothing_and_trains_whole_weights(tmp_p
         with pytest.raises(RunError, match="ZeRO-3 leave a part of the weights"):
             train(None, [], tmp_path)  # type: ignore[arg-type]  # neither is looked at
     monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="the 2 processes that WORLD_SIZE announces cannot be joined"), joined():
+        pass
     with pytest.raises(RunError, match=r"put the program into `with elicit.processes.joined\(\):`"):
         train(None, [], tmp_path)  # type: ignore[arg-type]  # neither is looked at

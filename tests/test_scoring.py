@@ -97,6 +97,25 @@ def test_unfinished_scores_of_other_texts_or_another_monitor_are_not_continued(m
     assert [line.get("score") for line in lines(out)] == [-1.5, 2.5, None]
 
 
+def test_unfinished_scores_of_a_monitor_that_was_trained_again_are_not_continued(monitor, tmp_path) -> None:
+    source, out, folder = tmp_path / "texts.jsonl", tmp_path / "out.jsonl", tmp_path / "monitor"
+    source.write_text('{"text": "good"}\n{"text": "bad"}\n')
+    folder.mkdir()
+
+    class Dying(KeywordMonitor):
+        def _score(self, texts):
+            raise KeyboardInterrupt
+
+    (folder / "monitor.json").write_text("before")
+    with pytest.raises(KeyboardInterrupt):
+        score_file(Dying({}, 0.0, monitor.question), source, out, monitor_name=str(folder))
+    (part,) = tmp_path.glob(".out.jsonl.*.part")
+    part.write_text('{"id": "0", "score": 9.0}\n')
+    (folder / "monitor.json").write_text("trained again")
+    score_file(monitor, source, out, monitor_name=str(folder))
+    assert [line["score"] for line in lines(out)] == [2.5, -1.5]
+
+
 def test_odd_lines_are_rows_without_a_score_or_none_at_all(monitor, tmp_path) -> None:
     source, out = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(b'\xef\xbb\xbf{"text": "good"}\n{"id": "\\ud800", "text": "bad"}\n' + b"[" * 100_000 + b"\n")

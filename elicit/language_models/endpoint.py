@@ -137,8 +137,11 @@ class EndpointModel(LanguageModel):
             digest = hashlib.sha256(json.dumps([self.server.url, steady], sort_keys=True, default=str).encode())
             digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
             digest.update(f"{self.tokenizer.chat_template} {self.max_text_tokens}".encode())
-            if self.adapter is not None:
-                digest.update(hash_of_files(self.adapter).encode())
+            # An adapter that is served from a folder of this machine may be trained again there.
+            root = Path(str(self.served.get("root") or ""))
+            for folder in (self.adapter, root if (root / "adapter_config.json").is_file() else None):
+                if folder is not None:
+                    digest.update(hash_of_files(folder).encode())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -414,6 +417,9 @@ def _sampling_options(sampling: Sampling) -> dict[str, Any]:
         "top_p": 1.0,
         "top_k": 0,
         "min_p": 0.0,
+        "repetition_penalty": 1.0,  # vLLM would take the model's own, which nothing here applies
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
         "stop_token_ids": sorted(sampling.stop),
         "logprobs": 1,
         "return_tokens_as_token_ids": True,

@@ -36,6 +36,7 @@ Reading = NDArray[np.float64] | str
 MASS_SAMPLE = (
     32  # texts whose verdict mass is asked for: it takes the whole vocabulary, and its mean is what one looks at
 )
+NOT_FINITE = "the model's logits are not finite numbers; try --dtype float32"
 LONGEST_SHOT = 192  # tokens of one example in a few-shot context; a longer one loses its middle
 SAMPLES = ("A short text.", "Another text, which is somewhat longer than the first one.")  # for checks of a model
 
@@ -226,6 +227,8 @@ class LanguageModel(ABC):
         for found in self._read(prompt.head, sequences, reads, prompt, description):
             if isinstance(found, str):
                 raise ContextError(f"{self.name}: in a few-shot context, {found}")
+            if not np.isfinite(found[:-1]).all():
+                raise ContextError(f"{self.name}: in a few-shot context, {NOT_FINITE}")
             values.append(found[:-1])
         return values
 
@@ -299,7 +302,7 @@ class LanguageModel(ABC):
             if isinstance(found, str):
                 reasons[row] = found
             elif not np.isfinite(found[0]):
-                reasons[row] = "the model's logits are not finite numbers; try --dtype float32"
+                reasons[row] = NOT_FINITE
             else:
                 values[row], mass[row] = found
         return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)

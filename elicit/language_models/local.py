@@ -69,6 +69,8 @@ class LocalModel(LanguageModel):
             cache,
         )
         self._weights, self._state_cache = weights, state_cache
+        # Of what is loaded: the folder may hold another adapter when the fingerprint is asked for.
+        self._adapter_hash = hash_of_files(adapter) if adapter is not None else ""
         self._adapter_name = weights.load(adapter) if adapter is not None else None
         self.engine = Engine(weights.model, meter=weights.meter)
         self._fingerprint: str | None = None
@@ -202,8 +204,7 @@ class LocalModel(LanguageModel):
             )
         digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
         digest.update(f"{self.tokenizer.chat_template} {self.max_text_tokens}".encode())
-        if self.adapter is not None:
-            digest.update(hash_of_files(self.adapter).encode())
+        digest.update(self._adapter_hash.encode())
         return digest.hexdigest()
 
     def _read(
@@ -468,8 +469,11 @@ def _in_this_process(
     """
     key = (origin, adapter, max_text_tokens, fingerprint)
     if key not in _MODELS:
-        weights = _WEIGHTS.get(origin) or _load_weights(*origin)
-        model = LocalModel(origin[0], weights, adapter, max_text_tokens)
+        try:
+            weights = _WEIGHTS.get(origin) or _load_weights(*origin)
+            model = LocalModel(origin[0], weights, adapter, max_text_tokens)
+        except RuntimeError as error:  # as which a lost process would be taken: no memory, say
+            raise ModelError(f"{adapter or origin[0]} cannot be loaded in another process: {error}") from error
         if model.fingerprint() != fingerprint:
             raise ModelError(
                 f"{adapter or origin[0]} is not the same in all processes; give all machines the same files"

@@ -26,6 +26,7 @@ PROMPTS = 16  # prompts of one request
 REQUESTS = 8  # requests that are under way at once; a server that is slower than this is not sent more
 RETRIES = 8  # of one request, some 40 s in all: a server that is restarted meanwhile is met again
 PAUSE = 0.25  # seconds before a damaged answer is asked for again, and then twice as many, …
+OF_A_PROMPT = (400, 413, 422)  # statuses that say something about what was asked; others are about server or model
 TIMEOUT = 600.0  # seconds for one request
 AGAIN = "is the server up, and the address right? Then run the same command again: it asks for what it has not read yet"
 _log = logging.getLogger(__name__)
@@ -35,7 +36,15 @@ Done = TypeVar("Done")
 
 
 class RefusedError(Exception):
-    """The server understood what it was asked and will not do it: a prompt is too long, say. Asking again is no use."""
+    """The server understood what it was asked and will not do it: a prompt is too long, say. Asking again is no use.
+
+    Attributes:
+        status: of HTTP.
+    """
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(f"{status}: {said}")
+        self.status = status
 
 
 class Server:
@@ -50,7 +59,8 @@ class Server:
 
     def __init__(self, url: str, timeout: float = TIMEOUT) -> None:
         self.url = url
-        self._key = os.environ.get("ELICIT_API_KEY") or os.environ.get("OPENAI_API_KEY") or ""
+        # Without the end of a line, which a file of secrets adds.
+        self._key = (os.environ.get("ELICIT_API_KEY") or os.environ.get("OPENAI_API_KEY") or "").strip()
         parts = urlsplit(url)
         here = _is_loopback(parts.hostname or "")
         if parts.scheme == "http" and not here:
@@ -117,6 +127,8 @@ class Server:
             try:
                 return [*self.complete(model, [prompts[row] for row in rows], asked)]
             except RefusedError as refused:
+                if refused.status not in OF_A_PROMPT:
+                    raise ModelError(f"{self.url} will not answer any more ({refused}); {AGAIN}") from refused
                 # One prompt that is refused must not cost its neighbours.
                 return [refused] if len(rows) == 1 else [found for row in rows for found in work(range(row, row + 1))]
 
@@ -163,22 +175,22 @@ class Server:
                     if method == "GET"
                     else client.post(path, cast_to=object, body=body)
                 )
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            except (openai.AuthenticationError, openai.PermissionDeniedError):
                 # What the server says may quote the key.
                 which = "refuses the API key" if self._key else "wants an API key"
-                raise ModelError(f"{self.url} {which}; set ELICIT_API_KEY or OPENAI_API_KEY") from error
+                raise ModelError(f"{self.url} {which}; set ELICIT_API_KEY or OPENAI_API_KEY") from None
             except openai.APITimeoutError as error:
                 raise ModelError(f"{self.url} did not answer in time, however often; {AGAIN}") from error
             except openai.APIConnectionError as error:
                 reason = error.__cause__ or error
-                raise ModelError(f"nothing answers at {self.url} ({self._shown(str(reason))}); {AGAIN}") from error
+                raise ModelError(f"nothing answers at {self.url} ({self._shown(str(reason))}); {AGAIN}") from None
             except openai.APIStatusError as error:
                 said = self._shown(_said(error))
                 if error.status_code == 429 or (error.status_code >= 500 and error.status_code != 501):
                     raise ModelError(
                         f"{self.url} fails again and again ({error.status_code}: {said}); {AGAIN}"
-                    ) from error
-                raise RefusedError(f"{error.status_code}: {said}") from error
+                    ) from None
+                raise RefusedError(error.status_code, said) from None
             except ValueError as error:  # the body was cut off
                 if last:
                     raise ModelError(f"{self.url} answers with damaged JSON ({error}), however often") from error
@@ -187,8 +199,11 @@ class Server:
         raise AssertionError
 
     def _shown(self, message: str) -> str:
-        line = " ".join(message.split())[:300]
-        return line.replace(self._key, "…") if self._key else line
+        """A line of it, without the key, which servers and libraries quote."""
+        line = " ".join(message.split())
+        for key in (self._key, repr(self._key)[1:-1]) if self._key else ():
+            line = line.replace(key, "…")
+        return line[:300]
 
 
 def in_parallel(work: Callable[[Work], Done], items: Sequence[Work], workers: int) -> Iterator[tuple[Work, Done]]:

@@ -72,7 +72,7 @@ def _cost(sizes: Sizes) -> Iterator[Pass]:
 def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A context monitor whose examples are the surest labels of the search."""
     pool = Pool.of(monitor, target, POOL)
-    zero = pool.model.log_odds(pool.question, pool.texts, description=f"consistency {target.name}, verdicts")
+    zero = pool.verdicts(f"consistency {target.name}, verdicts")
     if not np.isfinite(zero.values).all():
         pool = pool.take(np.flatnonzero(np.isfinite(zero.values)).tolist())
     verdicts = zero.values[np.isfinite(zero.values)]

@@ -62,7 +62,7 @@ def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> E
     """
     rng = np.random.default_rng(seed)
     pool = Pool.of(monitor, target, POOL)
-    start = pool.model.log_odds(pool.question, pool.texts, description="bootstrap, first verdicts").values
+    start = pool.verdicts("bootstrap, first verdicts").values
     odds = np.where(np.isfinite(start), start, np.nanmedian(start))
     flagged = _upper_half(odds)
     changes = []

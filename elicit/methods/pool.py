@@ -13,6 +13,7 @@ from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import DomainError
 from elicit.language_models.language_model import LONGEST_SHOT, LanguageModel
 from elicit.language_models.prompts import EncodedText
+from elicit.language_models.readings import Readings
 from elicit.monitors.verdict import VerdictMonitor
 
 Floats = NDArray[np.float64]
@@ -51,6 +52,17 @@ class Pool:
             raise DomainError(f"{target.name}: few-shot methods need at least two texts that are not empty")
         texts = texts.take(readable)
         return cls(model, question, texts.ids, texts.texts, texts.groups, tuple(encoded[row] for row in readable))
+
+    def verdicts(self, description: str) -> Readings:
+        """The model's verdict on each text alone.
+
+        Raises:
+            DomainError: it has none on any of them.
+        """
+        read = self.model.log_odds(self.question, self.texts, description=description)
+        if not np.isfinite(read.values).any():
+            raise DomainError(f"none of the {len(self)} texts has a verdict to start from: {read.reasons[0]}")
+        return read
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -217,6 +218,32 @@ def test_a_run_that_a_dead_server_ended_is_continued_without_asking_twice(serve,
     assert [proxy.prompts.count(ids) for ids in asked] == [1] * len(TEXTS)
 
 
+@pytest.mark.parametrize("status", [404, 408, 409])
+def test_a_fault_of_the_server_half_way_is_no_property_of_the_texts(status, serve, connect, monkeypatch) -> None:
+    monkeypatch.setattr(server, "PROMPTS", 4)
+    monkeypatch.setattr(server, "REQUESTS", 1)
+    monkeypatch.setattr(server, "RETRIES", 0)
+    proxy, toy = serve()
+    model, answer = connect(proxy), toy._complete
+    model.log_odds(QUESTION, TEXTS[:4])
+    toy._complete = lambda body: (status, {"error": {"message": "no such model"}})
+    with pytest.raises(ModelError, match=f"{status}: no such model.*run the same command again"):
+        model.log_odds(QUESTION, TEXTS)
+    toy._complete = answer
+    assert model.log_odds(QUESTION, TEXTS).values == pytest.approx(expected(toy, model))
+
+
+def test_an_adapter_that_was_trained_again_in_its_folder_is_another_model(serve, connect, tmp_path) -> None:
+    found = []
+    for rank in (2, 4):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"r": rank}))
+        model = connect(serve()[0])
+        model.served = {"id": "toy", "parent": "base", "root": str(tmp_path)}
+        model.server.url = "http://127.0.0.1/v1"
+        found.append(model.fingerprint())
+    assert found[0] != found[1]
+
+
 def test_a_file_s_scores_survive_the_server_s_death(serve, connect, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("elicit.scoring.CHUNK", 8)
     source, out = tmp_path / "texts.jsonl", tmp_path / "scores.jsonl"
@@ -403,7 +430,21 @@ def test_keys_are_sent_and_never_shown(serve, connect, monkeypatch, caplog) -> N
     toy._complete = lambda body: (400, {"error": {"message": "not with the key sk-right"}})
     with pytest.raises(ModelError, match="not with the key …"):
         model.log_odds(QUESTION, ["a text"])
-    assert "sk-" not in caplog.text
+    toy._complete = lambda body: (400, {"error": {"message": "x" * 296 + "sk-right"}})  # which is cut off after 300
+    with pytest.raises(ModelError) as cut:
+        model.log_odds(QUESTION, ["a text"])
+    shown = "".join(traceback.format_exception(caught.value) + traceback.format_exception(cut.value))
+    assert "sk-" not in caplog.text + shown
+
+
+def test_a_key_from_a_file_may_end_a_line_and_a_broken_one_is_not_shown(serve, connect, monkeypatch) -> None:
+    proxy, _ = serve(key="sk-right")
+    monkeypatch.setenv("ELICIT_API_KEY", "sk-right\n")
+    connect(proxy)
+    monkeypatch.setenv("ELICIT_API_KEY", "sk-one\nsk-two")
+    with pytest.raises(ModelError) as caught:
+        connect(proxy)
+    assert "sk-" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_addresses() -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from elicit.domains import Question
-from elicit.errors import ModelError
+from elicit.domains import Question, UnlabelledDomain
+from elicit.errors import ContextError, DomainError, ModelError
 from elicit.language_models.local import LocalModel
+from elicit.methods import elicit_monitor
+from elicit.monitors import VerdictMonitor
 from tests.language_models.reference import CLOSE, FAST, assert_same_states, own_logits, own_states
 
 QUESTION = Question("Is this text unsafe?")
@@ -141,6 +143,9 @@ class TestLocalModel:
                 assert value == pytest.approx(own, abs=1e-4)
             assert np.abs(values - untrained).max() > 0.01
             np.testing.assert_allclose(base.log_odds(QUESTION, texts).values, untrained, **CLOSE)
+        # What is loaded has its own fingerprint, whatever has come to lie in its folder meanwhile.
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            (tmp_path / "1" / name).write_bytes((tmp_path / "2" / name).read_bytes())
         prints = {model.fingerprint() for model in (base, one, two)}
         assert len(prints) == 3
 
@@ -158,6 +163,19 @@ class TestLocalModel:
             read = local.log_odds(QUESTION, ["a text"])
         assert read.reasons[0] is not None
         assert "not finite" in read.reasons[0]
+        pack = [(encoded, True) for encoded in local.prompt(QUESTION).encode(["a text", "another"])]
+        with pytest.raises(ContextError, match="few-shot context, the model's logits are not finite"):
+            local.packed_log_odds(QUESTION, [pack])
+
+    @pytest.mark.parametrize("method", ["consistency", "bootstrap", "icm"])
+    def test_a_search_does_not_begin_without_a_verdict(self, method, make_model, make_tokenizer):
+        model = make_model()
+        with torch.no_grad():
+            model.get_decoder().norm.weight.fill_(float("nan"))
+        monitor = VerdictMonitor(LocalModel.from_transformers(model, make_tokenizer()))
+        texts = UnlabelledDomain.from_texts(["one text", "another text"], QUESTION)
+        with pytest.warns(RuntimeWarning, match="plain path"), pytest.raises((DomainError, ContextError)):
+            elicit_monitor(monitor, texts, method)
 
     @pytest.mark.filterwarnings("error::RuntimeWarning")
     def test_architectures_that_are_known_run_on_the_fast_path(self, make_model, make_tokenizer):

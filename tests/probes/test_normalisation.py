@@ -125,6 +125,17 @@ def test_products_that_erasure_has_on_the_way_are_those_of_its_rows(variants: in
     assert ClassNorm().take_products() is None
 
 
+@pytest.mark.parametrize(("distance", "given"), [(1.0, True), (300.0, False)])
+def test_products_are_not_given_where_nearly_all_is_erased(distance: float, given: bool) -> None:
+    """They would be differences of float32 numbers ten thousand times as large."""
+    random = np.random.default_rng(0)
+    pos, neg = torch.from_numpy(random.standard_normal((2, 40, 1, 200)))
+    word = torch.from_numpy(random.standard_normal(200))
+    norm = ErasureNorm()
+    norm.fit_layer(pos + distance * word, neg - distance * word)
+    assert (norm.take_products() is not None) == given
+
+
 def test_one_pair_is_refused() -> None:
     with pytest.raises(ValueError, match="n=1"):
         ClassNorm().fit(np.ones((1, 3)), np.ones((1, 3)))
