@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,7 @@ def benchmark_probes(
     say: Callable[[str], None],
 ) -> None:
     """Measure, print and write results.json; one thread, on which the many small products of probes are fastest."""
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
+    with _one_thread(), threadpool_limits(1):
         results: dict[str, Any] = {"schema": 1, "texts": texts, "features": features, "layers": layers}
         results["against_elk"] = against_elk(texts, features, layers, peer_layers, repeats, say)
         write_json(out / "results.json", results)
@@ -67,6 +67,16 @@ def benchmark_probes(
         write_json(out / "results.json", results)
         results["planted"] = planted_direction(seeds, say)
         write_json(out / "results.json", results)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def against_elk(

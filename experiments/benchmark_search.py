@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from elicit.domains import Domain, load_domain
-from elicit.evaluation import Resampled, bootstrap_weights, difference
+from elicit.evaluation import Resampled, bootstrap_weights, difference, mean_over_seeds
+from elicit.evaluation.bootstrap import weighted_mean
 from elicit.evaluation.metrics import auroc
 from elicit.files import write_json
 from elicit.language_models.loading import load_model
 from elicit.language_models.local import LocalModel
-from elicit.language_models.weights import Weights
+from elicit.language_models.weights import Weights, hash_of_files
 from elicit.methods import consistency, elicit_monitor, icm
 from elicit.methods.pool import Pool
 from elicit.monitors import VerdictMonitor
@@ -46,7 +48,13 @@ def benchmark_search(
 ) -> None:
     """Measure, print and write results.json; the same call continues what was interrupted."""
     path = out / "results.json"
-    options = {"model": model, "adapter": str(adapter) if adapter else None, "domains": domains, "pool": pool}
+    options = {
+        "model": model,
+        "adapter": hash_of_files(adapter) if adapter else None,
+        "domains": {name: load_domain(name).fingerprint() for name in domains},
+        "pool": pool,
+        "threads": torch.get_num_threads(),
+    }
     empty: dict[str, Any] = {"cost": [], "speed": None, "rows": [], "balance": []}
     results = empty | resume(path, options)
     if not results["speed"]:
@@ -67,8 +75,8 @@ def benchmark_search(
                     write_json(path, results)
                     row = results["rows"][-1]
                     say(
-                        f"{domain:<20} {method:<12} seed {seed}: {np.mean(list(row['right'].values())):.3f} of {pool} labels "
-                        f"right, {row['tokens_per_label']} tokens per label, {row['seconds']:.0f} s"
+                        f"{domain:<20} {method:<12} seed {seed}: {np.mean(list(row['right'].values())):.3f} of "
+                        f"{len(row['right'])} labels right, {row['tokens_per_label']} tokens per label, {row['seconds']:.0f} s"
                     )
     for domain in domains:
         for seed in range(seeds):
@@ -176,7 +184,7 @@ def cost_of_icm(pool: Pool) -> tuple[int, int]:
 
 
 def labels_of(monitor: VerdictMonitor, name: str, method: str, size: int, seed: int) -> dict[str, Any]:
-    """One labelling, and which of its labels are those that somebody gave; a text without a label counts as wrong."""
+    """One labelling, and which of its labels are those that somebody gave."""
     part = load_domain(name).train.sample(size)
     since = time.perf_counter()
     found = elicit_monitor(monitor, part.unlabelled(), method, seed)
@@ -187,8 +195,7 @@ def labels_of(monitor: VerdictMonitor, name: str, method: str, size: int, seed: 
         "domain": name,
         "method": method,
         "seed": seed,
-        "right": {i: int(i in labels and int(labels[i]) == label) for i, label in given.items() if label is not None},
-        "labels": {i: label for i, label in given.items() if label is not None},
+        "right": {i: int(int(label) == given[i]) for i, label in labels.items() if given[i] is not None},
         "tokens_per_label": found.details["tokens_per_label"],
         "seconds": round(time.perf_counter() - since, 1),
         "details": found.details,
@@ -196,16 +203,21 @@ def labels_of(monitor: VerdictMonitor, name: str, method: str, size: int, seed: 
 
 
 def differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """By domain: share of right labels by consistency less that by icm, with an interval that draws whole texts, all seeds."""
+    """By domain: share of right labels by consistency less that by icm, on the texts that both labelled under all seeds.
+
+    Its interval draws whole groups of texts, and seeds.
+    """
     out = {}
-    for domain in dict.fromkeys(row["domain"] for row in rows):
-        mine = [row for row in rows if row["domain"] == domain]
-        labels = mine[0]["labels"]
-        gain = np.array([_mean_right(mine, "consistency", i) - _mean_right(mine, "icm", i) for i in labels])
-        weights = bootstrap_weights(list(labels.values())).astype(np.float64)
-        out[domain] = Resampled(float(gain.mean()), weights @ gain / weights.sum(1)).to_json()
+    for name in dict.fromkeys(row["domain"] for row in rows):
+        right = {(row["method"], row["seed"]): row["right"] for row in rows if row["domain"] == name}
+        shared = set.intersection(*map(set, right.values()))
+        domain = load_domain(name)
+        texts = domain.take([row for row, i in enumerate(domain.ids) if i in shared])
+        weights = bootstrap_weights(texts.label_array(), texts.groups)
+        weights = np.concatenate([np.ones((1, len(texts)), np.float32), weights])
+        gains = [
+            weighted_mean([right["consistency", seed][i] - right["icm", seed][i] for i in texts.ids], weights)
+            for seed in sorted({seed for _, seed in right})
+        ]
+        out[name] = mean_over_seeds(gains).to_json() | {"texts": len(texts)}
     return out
-
-
-def _mean_right(rows: Sequence[dict[str, Any]], method: str, text: str) -> float:
-    return float(np.mean([row["right"][text] for row in rows if row["method"] == method]))

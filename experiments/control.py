@@ -24,6 +24,7 @@ from elicit.domains import Domain, Question, UnlabelledDomain, drop_overlap, loa
 from elicit.domains.transcripts import Transcript, read_transcripts, step_domain, transcript_domain
 from elicit.errors import DomainError, RunError
 from elicit.evaluation import Resampled, bootstrap_weights, difference, mean_over_seeds
+from elicit.evaluation.agreement import few_groups
 from elicit.evaluation.audit import BUDGETS, audit, over_steps
 from elicit.evaluation.bootstrap import group_numbers
 from elicit.evaluation.metrics import auroc
@@ -105,6 +106,9 @@ def run_control(preset: Preset, folder: Folder) -> Findings:
     warnings = []
     if len(domain) > len(labelled):
         warnings.append(f"{len(domain) - len(labelled)} transcripts have no label and are left out")
+    known_labels = [label for label in labelled.labels if label is not None]
+    if (few := few_groups(known_labels, labelled.groups)) is not None:
+        warnings.append(few)
     folds = preset.folds
     if folds and (reason := cannot_fold(labelled, preset)):
         warnings.append(f"no monitor learns from the transcripts' own labels: {reason}")

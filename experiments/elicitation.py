@@ -122,10 +122,11 @@ def target_rows(target: Domain, outs: Mapping[str, Sequence[Path]], preset: Pres
         for key, names in keys.items()
         if all(name in figures for name in names)
     }
-    floor, baseline = means.get((STARTS[0], "untrained")), means.get((STARTS[0], "transfer"))
+    # One floor and one ceiling for the whole table, so that what is recovered from either start can be compared.
+    floor, baseline, ceiling = (means.get((STARTS[0], name)) for name in ("untrained", "transfer", "verdict-target"))
     rows = []
     for (start, method), found in means.items():
-        about, ceiling = METHODS[method], means.get((start, "verdict-target"))
+        about = METHODS[method]
         timings = [read_json(out / "timings.json") for out in outs[start]]
         inherited = about.label_free is not None and start == STARTS[0]
         rows.append(
@@ -206,7 +207,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             for point in pareto(points(rows, target))
         ]
         sentences.append(
-            f"{target}: without a label of the target, nothing is both cheaper and better than {', '.join(best)}."
+            f"{target}: without a label of the target, nothing has both a higher mean AUROC and a lower cost than "
+            f"{', '.join(best)}."
         )
     return sentences
 
@@ -268,10 +270,10 @@ def sections(rows: Sequence[dict[str, Any]], preset: Preset) -> list[Section]:
 MEASURED = (
     "Every figure is on test texts whose labels no method saw, on the texts that all methods scored, and its interval draws these "
     "texts and the seeds, the same for all methods: differences are paired.",
-    "Gap recovered is (method − untrained) / (trained on target labels − untrained); it is undefined where the interval of the "
-    "denominator touches 0.",
-    "Seconds and tokens are those of eliciting and scoring on one target, in all attempts that it took. Source training, which "
-    "serves all targets, is not part of them.",
+    "Gap recovered is (method − untrained) / (source-trained model trained on target labels − untrained), whatever a method starts "
+    "from; it is undefined where the interval of the denominator touches 0.",
+    "Seconds and tokens are those of eliciting and scoring on one target, in all attempts that it took, but for those that were "
+    "killed before they could write it down. Source training, which serves all targets, is not part of them.",
     "A run reads nothing twice. Of the methods on hidden states of the target’s texts, probe-target among them, each is charged "
     "what the dearest took; so are the two probes on hidden states of the sources’ texts. Any other reading that methods have in "
     "common (verdicts without examples, states of test texts for the source probes, the sources’ texts on a second target) is "

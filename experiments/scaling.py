@@ -214,7 +214,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         most = [row for row in own if row["kind"] == "worth"][-1]
         found, m = most["target_labels_worth"], most["adjacent_labels"]
         if found["value"] is None:
-            sentences.append(f"{target}: {m} adjacent labels are worth more than all target labels that were tried.")
+            sentences.append(
+                f"{target}: {m} adjacent labels are worth at least {found['at_least']:.0f} target labels; more cannot be told from "
+                "the numbers that were tried."
+            )
         else:
             high = f"{found['high']:.0f}" if found["high"] is not None else "more than were tried"
             sentences.append(
@@ -306,7 +309,7 @@ def _curve(rows: Sequence[Mapping[str, Any]], k: int) -> Curve:
 
 def _worth(found: Mapping[str, Any]) -> Cell:
     if found["value"] is None:
-        return Cell("undefined", found["undefined"], kind="undefined")
+        return Cell(f"at least {found['at_least']:.0f}", found["undefined"], kind="undefined")
     high = f"{found['high']:.0f}" if found["high"] is not None else "beyond"
     return Cell(f"{found['value']:.0f}", f"[{found['low']:.0f}, {high}]", repr(found["value"]))
 

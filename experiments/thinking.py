@@ -190,7 +190,11 @@ def row(target: str, way: Way, kept: Mapping[Way, Mapping[int, Scores]], test: D
         test: labelled texts.
     """
     scores, direct = list(kept[way].values()), kept.get(Way(way.start, DIRECT), {})
-    both = [{"way": mine, "direct": direct[seed]} for seed, mine in kept[way].items() if seed in direct]
+    both = [
+        {"way": mine, "direct": as_words(direct[seed]) if way.reading == WRITTEN else direct[seed]}
+        for seed, mine in kept[way].items()
+        if seed in direct
+    ]
     reasons: dict[str, int] = {}
     for part in scores:
         for reason, count in part.unscored().items():
@@ -218,6 +222,11 @@ def row(target: str, way: Way, kept: Mapping[Way, Mapping[int, Scores]], test: D
         if way.reading != DIRECT
         else undefined("it is what others are compared with"),
     }
+
+
+def as_words(scores: Scores) -> Scores:
+    """Log-odds as the words that they make likelier, 1 and −1: AUROC would favour a ranking over words that say the same."""
+    return Scores(scores.ids, np.sign(scores.values), scores.reasons)
 
 
 def _too_few(both: Sequence[Mapping[str, Scores]], test: Domain) -> str:
@@ -346,7 +355,8 @@ MEASURED = (
     "Every figure is on test texts of the target; a way to a verdict is compared with the direct verdict of the same monitors on "
     "the texts that both have scored.",
     "A written verdict is the word behind a verdict line, or the only verdict word in the answer; anything else is unscored, "
-    "with its reason. It is worth 1 or −1, so that its AUROC is its balanced accuracy.",
+    "with its reason. It is worth 1 or −1, so that its AUROC is its balanced accuracy, and it is compared with the likelier "
+    "word of the direct verdict, worth as much.",
     "A forced verdict is read after the reasoning up to its first verdict line; the model’s own line is left out.",
     "Reasoning takes the likeliest token at each step. Texts and reasoning are plain text: neither can close the chat turn.",
     "Students never see a label: they learn the verdicts of which their teacher is sure.",

@@ -31,7 +31,7 @@ IMPOSSIBLE = "impossible"  # first part of the ids of texts that have no answer
 
 
 def with_balance(domain: Domain, flagged: float, size: int) -> Domain:
-    """At most `size` labelled rows, of which this share is flagged, at least one row of each class.
+    """At most `size` labelled rows, the first of each class, of which this share is flagged, at least one row of each class.
 
     Fewer than `size` where the rarer class would run out.
 
@@ -40,15 +40,14 @@ def with_balance(domain: Domain, flagged: float, size: int) -> Domain:
     """
     if not 0 < flagged < 1:
         raise DomainError(f"{domain.name}: the share of flagged texts is {flagged}; it lies between 0 and 1")
-    order = domain.sample(len(domain))
-    of = {label: [row for row, held in enumerate(order.labels) if held == label] for label in (1, 0)}
+    of = {label: [row for row, held in enumerate(domain.labels) if held == label] for label in (1, 0)}
     if not of[1] or not of[0]:
         raise DomainError(f"{domain.name}: class balance needs texts of both classes")
     total = min(size, int(len(of[1]) / flagged), int(len(of[0]) / (1 - flagged)))
     # Rounded, but never to none: a class that is absent is another challenge.
     count = min(max(1, round(total * flagged)), max(1, total - 1))
     chosen = {*of[1][:count], *of[0][: max(1, total - count)]}
-    return order.take(sorted(chosen))
+    return domain.take(sorted(chosen))
 
 
 def with_distractor(domain: Domain, seed: int, words: Sequence[str] = DISTRACTORS) -> Domain:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from elicit.evaluation import metrics
 from elicit.evaluation.bootstrap import (
@@ -46,7 +46,7 @@ METRICS = (
 ONE_CLASS_IS_ENOUGH = ("accuracy", "ece", "brier")
 FPR_TARGETS = {"tpr_at_1_fpr": 0.01, "tpr_at_5_fpr": 0.05}
 CURVE_POINTS = 60
-FEWEST_UNITS = 10  # groups per class; a bootstrap of fewer understates the uncertainty
+FEWEST_GROUPS = 10  # per class; a bootstrap of fewer understates the uncertainty
 
 Mask = NDArray[np.bool_]
 
@@ -59,13 +59,13 @@ class _Target:
         rows: (n,) which of the target's texts carry a label.
         labels: (n,) of 0 and 1.
         weights: (1 + r, n); row 0 is all ones, so that a figure and its resamples come from one computation.
-        units: of cleared and of flagged texts: in how many groups they occur.
+        few_groups: a warning where there are few of them, or None.
     """
 
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     weights: NDArray[np.float32]
-    units: tuple[int, int]
+    few_groups: str | None
     _aurocs: dict[tuple[bytes, bytes], Resampled] = field(default_factory=dict)
 
     @classmethod
@@ -82,9 +82,7 @@ class _Target:
         kept = None if groups is None else [groups[row] for row in rows]
         drawn = bootstrap_weights(truth, kept, replicates, seed)
         weights = np.concatenate([np.ones((1, len(truth)), dtype=np.float32), drawn])
-        member = group_numbers(kept, len(truth))
-        units = tuple(len(np.unique(member[truth == kind])) for kind in (0, 1))
-        return cls(rows, truth, weights, (units[0], units[1]))
+        return cls(rows, truth, weights, few_groups(truth, kept))
 
     def auroc(self, values: NDArray[np.float64], among: Mask) -> Resampled:
         """AUROC of (n,) values among some of the texts; both classes must be there."""
@@ -209,6 +207,15 @@ def paired_aurocs(
     return dict(zip(names, found[0], strict=True)), found[1]
 
 
+def few_groups(labels: ArrayLike, groups: Sequence[Hashable | None] | None) -> str | None:
+    """A warning where the n texts of a class come from few groups, which are what is independent; or None."""
+    truth = np.asarray(labels)
+    member = group_numbers(groups, len(truth))
+    counts = {word: len(np.unique(member[truth == kind])) for kind, word in ((0, "cleared"), (1, "flagged"))}
+    few = [f"{count} of {word} texts" for word, count in counts.items() if count < FEWEST_GROUPS]
+    return f"independent groups: {', '.join(few)}; with so few, intervals are likely too narrow" if few else None
+
+
 def gap_recovered(method: Resampled, floor: Resampled, ceiling: Resampled) -> dict[str, Any]:
     """(method − floor) / (ceiling − floor) of paired AUROCs, with a paired percentile interval.
 
@@ -293,13 +300,8 @@ def _row(scores: Scores, calibration: Calibration, target: _Target) -> dict[str,
                 row[name]["warning"] = "; ".join(filter(None, [finest, row[name].get("warning")]))
     if missing and len(target.rows):
         row["worst_case_auroc"] = _worst_case(values, scored, target)
-    few = [
-        f"{units} of {word} texts"
-        for units, word in zip(target.units, ("cleared", "flagged"), strict=True)
-        if units < FEWEST_UNITS
-    ]
-    if few and len(target.rows):
-        row["interval_warning"] = f"independent groups: {', '.join(few)}; with so few, intervals are likely too narrow"
+    if target.few_groups is not None and len(target.rows):
+        row["interval_warning"] = target.few_groups
     row["curve"] = None if one_class is not None else roc_points(values[scored], labels)
     return row
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elicit.evaluation.bootstrap import REPLICATES, Resampled, resampled_means
+from elicit.evaluation.bootstrap import Resampled, bootstrap_weights, weighted_mean
 from elicit.language_models.language_model import LanguageModel
 from elicit.training.instructions import Instruction, own_instructions
 
@@ -24,41 +24,51 @@ class Retention:
     Attributes:
         loss: (n,) mean negative log-likelihood of each response's tokens, in nats.
         passes: (n,) 1 where its own answer is right, 0 where not, NaN where that cannot be checked.
+        templates: (n,) what made each pair, empty for pairs from elsewhere. Pairs of one template are much alike, so that
+            resamples draw whole templates.
     """
 
     loss: NDArray[np.float64]
     passes: NDArray[np.float64]
+    templates: tuple[str, ...]
 
-    def pass_rate(self, seed: int = 0) -> Resampled:
+    def pass_rate(self) -> Resampled:
         """Share of right answers among those that can be checked, and its resamples, the same pairs for every model."""
-        return resampled_means(self.passes[np.isfinite(self.passes)], seed)
+        return weighted_mean(self.passes, self._weights())
 
-    def loss_growth(self, before: Retention, seed: int = 0) -> Resampled:
+    def loss_growth(self, before: Retention) -> Resampled:
         """By what share the loss grew since another model, paired: the same pairs in each draw."""
-        draws = np.random.default_rng(seed).integers(0, len(self.loss), (REPLICATES, len(self.loss)))
-        growth = self.loss[draws].mean(1) / before.loss[draws].mean(1) - 1
-        return Resampled(float(self.loss.mean() / before.loss.mean() - 1), growth)
+        now, then = (weighted_mean(each.loss, self._weights()) for each in (self, before))
+        return Resampled(now.value / then.value - 1, now.replicates / then.replicates - 1)
 
     def to_json(self) -> dict[str, Any]:
-        """Mean loss and share of right answers, with intervals that draw whole pairs."""
+        """Mean loss and share of right answers, with intervals that draw whole templates."""
         return {
             "n": len(self.loss),
-            "loss": resampled_means(self.loss).to_json(),
+            "loss": weighted_mean(self.loss, self._weights()).to_json(),
             "pass_rate": self.pass_rate().to_json(),
         }
+
+    def _weights(self) -> NDArray[np.float32]:
+        """(1 + r, n): the pairs as they are, and how often each is in each resample."""
+        every = np.ones((1, len(self.loss)), np.float32)
+        groups = [template or None for template in self.templates]
+        return np.concatenate([every, bootstrap_weights(np.zeros(len(groups)), groups)])
 
     def held(self) -> dict[str, Any]:
         """Everything for JSON; `from_held` gives back an equal one."""
         return {
             "loss": self.loss.tolist(),
             "passes": [float(right) if np.isfinite(right) else None for right in self.passes],
+            "templates": list(self.templates),
         }
 
     @classmethod
     def from_held(cls, held: Mapping[str, Any]) -> Retention:
         """What `held` gave."""
         passes = [np.nan if right is None else right for right in held["passes"]]
-        return cls(np.array(held["loss"], dtype=np.float64), np.array(passes, dtype=np.float64))
+        templates = tuple(held["templates"])
+        return cls(np.array(held["loss"], dtype=np.float64), np.array(passes, dtype=np.float64), templates)
 
 
 def retention(model: LanguageModel, pairs: Sequence[Instruction] = ()) -> Retention:
@@ -75,4 +85,5 @@ def retention(model: LanguageModel, pairs: Sequence[Instruction] = ()) -> Retent
     return Retention(
         loss=np.array([-values.mean() for values in read]),
         passes=np.array([np.nan if right is None else float(right) for right in passes]),
+        templates=tuple(pair.template for pair in pairs),
     )

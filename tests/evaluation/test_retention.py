@@ -41,8 +41,8 @@ def test_without_a_chat_template_the_answer_follows_a_colon_and_ends_with_the_to
 
 
 def test_a_comparison_is_paired() -> None:
-    before = Retention(np.array([1.0, 2.0, 3.0, 2.0]), np.array([1.0, 0.0, 1.0, np.nan]))
-    worse = Retention(before.loss * 1.1, np.array([0.0, 0.0, 1.0, np.nan]))
+    before = Retention(np.array([1.0, 2.0, 3.0, 2.0]), np.array([1.0, 0.0, 1.0, np.nan]), ("", "", "", ""))
+    worse = Retention(before.loss * 1.1, np.array([0.0, 0.0, 1.0, np.nan]), before.templates)
     growth = worse.loss_growth(before)
     assert growth.value == pytest.approx(0.1)
     assert growth.interval() == pytest.approx((0.1, 0.1))
@@ -54,7 +54,16 @@ def test_a_comparison_is_paired() -> None:
 
 
 def test_what_is_kept_as_json_is_what_was_measured() -> None:
-    found = Retention(np.array([1.0, 2.5]), np.array([1.0, np.nan]))
+    found = Retention(np.array([1.0, 2.5]), np.array([1.0, np.nan]), ("sum", ""))
     again = Retention.from_held(json.loads(json.dumps(found.held())))
     np.testing.assert_array_equal(again.loss, found.loss)
     np.testing.assert_array_equal(again.passes, found.passes)
+    assert again.templates == found.templates
+
+
+def test_pairs_of_a_template_are_drawn_together() -> None:
+    # Two templates, one of which a model knows: a draw has both, or one of them twice.
+    found = Retention(np.ones(8), np.repeat([1.0, 0.0], 4), ("a",) * 4 + ("b",) * 4)
+    assert set(found.pass_rate().replicates) == {0.0, 0.5, 1.0}
+    apart = Retention(found.loss, found.passes, ("",) * 8)
+    assert apart.pass_rate().interval()[0] > 0
