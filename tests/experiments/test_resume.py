@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from elicit.domains import Question, Row, make_domain
 from elicit.errors import RunError
 from elicit.files import write_json
 from experiments.benchmark_processes import difference
@@ -26,7 +28,10 @@ def test_the_same_options_continue_and_others_are_refused(tmp_path: Path) -> Non
 
 def test_benchmarks_refuse_another_model_before_they_load_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("elicit.language_models.local.load_model", None)
-    options = {"model": "m", "adapter": None, "domains": ["d"], "pool": 8, "texts": 8}
+    domain = make_domain("d", Question("Is it?"), [Row(str(i), f"text {i}") for i in range(8)])
+    monkeypatch.setattr("experiments.benchmark_search.load_domain", lambda _: domain)
+    options = {"model": "m", "adapter": None, "domains": {"d": domain.fingerprint()}, "pool": 8, "texts": 8}
+    options["threads"] = torch.get_num_threads()
     write_json(tmp_path / "results.json", {"schema": 1, "options": options})
     with pytest.raises(RunError, match="with model 'm', and 'other'"):
         benchmark_search("other", None, ["d"], 8, 1, tmp_path, print)
