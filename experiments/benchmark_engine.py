@@ -44,8 +44,7 @@ def benchmark_engine(
     # adapter's layers go: they would slow down the others.
     numerics = {
         name: rank_agreement(model, Weights(*load_model(model)), folder, samples[:256])
-        for name, folder in (("as it came", None), ("with its adapter", adapter))
-        if folder is not None or name == "as it came"
+        for name, folder in {"as it came": None, **({"with its adapter": adapter} if adapter else {})}.items()
     }
     say(f"rank agreement (Spearman): {numerics}")
     policy = policy_question(weights.tokenizer)

@@ -31,7 +31,7 @@ from elicit.language_models.prompts import (
 )
 from elicit.language_models.readings import that_fit
 from elicit.language_models.states import StateCache, States
-from elicit.language_models.weights import Weights, hash_of_files
+from elicit.language_models.weights import Weights, hash_of_files, linear_names
 from elicit.processes import count, spread, together, works_for_another
 from elicit.progress import progress
 
@@ -133,7 +133,7 @@ class LocalModel(LanguageModel):
         """
         from peft import LoraConfig, get_peft_model
 
-        upper = sorted(_linear_names(self.engine.layers)) if first_layer else "all-linear"
+        upper = sorted(linear_names(self.engine.layers)) if first_layer else "all-linear"
         config = LoraConfig(
             r=rank,
             lora_alpha=2 * rank,
@@ -492,12 +492,3 @@ def _parts(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """The rows in parts of which each process takes so many."""
     size *= count()
     return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
-def _linear_names(layers: torch.nn.ModuleList) -> set[str]:
-    """What the linear modules within a layer are called, also where a LoRA adapter is wrapped around them."""
-    return {
-        name.removesuffix(".base_layer").rsplit(".", 1)[-1]
-        for name, module in layers[0].named_modules()
-        if (isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D") and ".lora_" not in name
-    }

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from elicit.errors import ModelError
 from elicit.language_models.engine import Meter
 
@@ -80,3 +82,12 @@ def sort_adapter_config(folder: Path) -> None:
         if key in ("target_modules", "exclude_modules", "modules_to_save") and isinstance(value, list):
             held[key] = sorted(value)
     path.write_text(json.dumps(held, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def linear_names(layers: torch.nn.ModuleList) -> set[str]:
+    """What the linear modules within a layer are called, also where a LoRA adapter is wrapped around them."""
+    return {
+        name.removesuffix(".base_layer").rsplit(".", 1)[-1]
+        for name, module in layers[0].named_modules()
+        if (isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D") and ".lora_" not in name
+    }

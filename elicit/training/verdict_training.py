@@ -374,9 +374,8 @@ class _Stage:
             num_train_epochs=config.epochs,
             learning_rate=config.learning_rate,
             lr_scheduler_type="cosine",
-            warmup_steps=round(
-                0.06 * steps
-            ),  # the first of them has a rate of 0: a training of one step must have none
+            # The first of them has a rate of 0: a training of one step must have none.
+            warmup_steps=round(0.06 * steps),
             weight_decay=0.0,
             max_grad_norm=1.0,
             logging_steps=min(10, every),
