@@ -17,8 +17,12 @@ class ModelError(ElicitError):
     """A language model cannot be loaded, or cannot answer with the two verdict words."""
 
 
-class ContextError(ModelError):
-    """A model cannot answer after a few-shot context: this ends the method that made the context, and not a run."""
+class PromptError(ModelError):
+    """A model cannot answer a prompt: no verdict in one token, no room for the text. Ends the method that asks, and not a run."""
+
+
+class DivergedError(ModelError):
+    """A training failed before there was anything to keep."""
 
 
 class RunError(ElicitError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def write_text(path: Path, content: str) -> None:
         part.write_text(content, encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise RunError(
             f"cannot write {path}: {error.strerror or error}; make room or choose another --out, then run the same command "
             "again: what is done stays done"

@@ -10,10 +10,8 @@ results.json, figures/, report.html
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,12 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from elicit.domains import Domain, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
-from elicit.errors import ContextError, DomainError, RunError
+from elicit.errors import DivergedError, DomainError, PromptError, RunError
 from elicit.evaluation import evaluate_target
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
@@ -40,10 +37,10 @@ from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_ca
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
+from elicit.run_folder import changed_versions, claim, entries, note_versions, versions
 from elicit.training import TrainingConfig, is_trained, train_monitor
 
 SCHEMA = 1
-PACKAGES = ("elicit", "torch", "transformers", "peft", "datasets", "scikit-learn", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -214,11 +211,22 @@ class _Run:
             "sources": [_describe(source) for source in self.domains.sources],
             "targets": [self._describe_target(target) for target in self.domains.targets],
             "rows": rows,
-            "warnings": self.domains.warnings,
+            "warnings": [*self.domains.warnings, *self._notes()],
         }
         write_json(self.out / "results.json", results)
         failed = sum("error" in row for row in rows)
         return Outcome(load_results(self.out), write_reports(self.out), failed)
+
+    def _notes(self) -> list[str]:
+        """What the manifest says of the run that a reader should know."""
+        manifest = read_json(self.out / "manifest.json")
+        notes = changed_versions(manifest)
+        if manifest.get("trained"):
+            notes.append(
+                f"{self.config.model} was trained before, on labels that this run knows nothing of: “none” in this report means "
+                "none in this run"
+            )
+        return notes
 
     @cached_property
     def untrained(self) -> VerdictMonitor:
@@ -270,17 +278,25 @@ class _Run:
             if reason is not None:
                 notes[name]["skipped"] = reason
                 continue
+            if not is_done(self.out, target, method):
+                self._prepare(method)
             try:
                 scores[name], calibrations[name], extra = self._method(method, target, test)
                 notes[name] |= extra
-            except (DomainError, ContextError, ValueError) as error:
-                # One method that cannot cope with a domain, or a model with its contexts, must not cost the others.
+            except (DivergedError, DomainError, PromptError, ValueError) as error:
+                # One method that cannot cope with a domain, or a model with its prompts, must not cost the others.
                 logging.getLogger(__name__).exception("%s on %s failed", name, target.name)
                 notes[name]["error"] = str(error)
         rows = evaluate_target(scores, test.labels, test.groups, calibrations, seed=self.config.seed)
         return [
             {"target": target.name, "method": name} | notes[name] | rows.get(name, {}) for name in self.config.methods
         ]
+
+    def _prepare(self, method: Method) -> None:
+        """Load or train what a method starts from: when that cannot be done, it is not the method that fails."""
+        assert self.untrained
+        if method.label_free is not None:
+            assert self.start
 
     def _about(self, method: Method) -> dict[str, Any]:
         free = method.label_free is not None
@@ -300,8 +316,12 @@ class _Run:
         folder = self.out / "monitors" / target.name / method.name
         file = self.out / "scores" / target.name / f"{method.name}.jsonl"
         if is_done(self.out, target, method):
-            held = read_json(folder / "calibration.json")
-            return read_scores(file), Calibration.from_json(held["calibration"]), held["about"]
+            held, scores = read_json(folder / "calibration.json"), read_scores(file)
+            if scores.ids != test.ids:
+                raise RunError(
+                    f"{file} scores other texts than the test texts of {target.name}, by another version say; choose another --out"
+                )
+            return scores, Calibration.from_json(held["calibration"]), held["about"]
         self.say(f"{target.name}: {method.name}")
         with _Timed(self, f"{target.name}/{method.name}"):
             monitor, about = self._build(method, target, folder)
@@ -358,13 +378,8 @@ class _Run:
         asked = json.loads(json.dumps(asdict(self.config)))
         hashes = self.domains.hashes()
         if not path.is_file():
-            if any(self.out.iterdir()):
-                ours = (".lock", "timings.json")
-                leftovers = sorted(entry.name for entry in self.out.iterdir() if entry.name not in ours)
-                if leftovers:
-                    raise RunError(
-                        f"{self.out} is not empty and holds no run ({leftovers[0]}, …); choose another --out"
-                    )
+            if leftovers := entries(self.out) - {"timings.json"}:
+                raise RunError(f"{self.out} is not empty and holds no run ({min(leftovers)}, …); choose another --out")
             content = {
                 "schema": SCHEMA,
                 "command": command,
@@ -377,7 +392,7 @@ class _Run:
             write_json(path, content)
             return
         held = read_json(path)
-        if {entry.name for entry in self.out.iterdir()} <= {".lock", "manifest.json", "timings.json"}:
+        if entries(self.out) <= {"manifest.json", "timings.json"}:
             # A command that failed before it computed anything does not claim the folder.
             path.unlink()
             self.timings_file.unlink(missing_ok=True)
@@ -396,6 +411,7 @@ class _Run:
             raise RunError(
                 f"{self.out}: the data of {changed[0]} have changed since this run began; choose another --out"
             )
+        note_versions(path)
 
     def _check_model(self, model: LanguageModel) -> None:
         """A run is not continued with other weights under the same name."""
@@ -403,7 +419,8 @@ class _Run:
         manifest = read_json(path)
         fingerprint = model.fingerprint()
         if manifest["model"] is None:
-            write_json(path, manifest | {"model": fingerprint, "dtype": model.dtype})
+            trained = bool(model.parent) or is_trained(Path(self.config.model))
+            write_json(path, manifest | {"model": fingerprint, "dtype": model.dtype, "trained": trained})
         elif manifest["model"] != fingerprint:
             raise RunError(
                 f"{self.out}: {self.config.model} is another model than when this run began; choose another --out"
@@ -444,11 +461,6 @@ class _Timed(AbstractContextManager["_Timed"]):
 
 def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else repr(value)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the figures."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def write_reports(out: Path) -> Path:
@@ -510,20 +522,3 @@ def _too_few_labels(train: Domain) -> str | None:
     if len(set(known)) < 2 or len(known) < FEWEST_ROWS:
         return f"the target's training split has {len(known)} labels of {len(set(known))} classes"
     return None
-
-
-def claim(out: Path) -> AbstractContextManager[Any]:
-    """One process at a time works in a folder, which is made if it is missing.
-
-    Raises:
-        RunError: another process works there, or nothing can be written there.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise RunError(f"another process is working in {out}; wait for it or choose another --out") from error
-    except OSError as error:
-        raise RunError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
-    return lock

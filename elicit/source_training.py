@@ -19,6 +19,7 @@ from elicit.evaluation import evaluate_target
 from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor, fit_calibration
+from elicit.run_folder import entries
 from elicit.training import Training, TrainingConfig, train
 from elicit.training.verdict_training import check_contradictions
 
@@ -134,7 +135,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
                 write_json(path, asked)  # what was refused before it began claims nothing
             elif differs:
                 raise RunError(f"{out} holds another training, with another {differs[0]}; choose another --out")
-        elif any(out.iterdir()):
+        elif entries(out):
             raise RunError(f"{out} is not empty and holds no training; choose another --out")
         else:
             write_json(path, asked)

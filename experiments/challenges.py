@@ -27,7 +27,7 @@ from elicit.domains.challenges import (
     with_impossible,
     with_words,
 )
-from elicit.errors import ContextError, DomainError, RunError
+from elicit.errors import DomainError, PromptError, RunError
 from elicit.evaluation import difference, mean_over_seeds
 from elicit.evaluation.bootstrap import rounded, undefined
 from elicit.methods import Labelling, elicit_monitor
@@ -239,7 +239,7 @@ class _Work:
             if isinstance(monitor, ProbeMonitor | BlendMonitor):
                 read_upper_layers(monitor.model, test.unlabelled())
             scores = monitor.score(test.unlabelled())
-        except (ContextError, DomainError, ValueError) as error:
+        except (PromptError, DomainError, ValueError) as error:
             # One method that cannot cope with a challenge is a finding, and no reason to end the others. A model that is not
             # there, a full disk or a lost process says nothing about the method.
             return {"failure": str(error)}

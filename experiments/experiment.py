@@ -32,7 +32,7 @@ from elicit.methods import Elicited
 from elicit.monitors import Monitor, Scores, VerdictMonitor
 from elicit.reports.drawing import write_drawings
 from elicit.reports.page import Section
-from elicit.runs import claim, versions
+from elicit.run_folder import changed_versions, claim, entries, note_versions, versions
 from elicit.training import TrainingConfig, train
 from elicit.training.verdict_training import HISTORY
 from experiments.report import write_report
@@ -257,12 +257,7 @@ def conduct(
 def notes(out: Path) -> list[str]:
     """What is to be known of a folder: versions that changed, what trainings noted, such as a stop, and what methods warned of."""
     manifest = read_json(out / "manifest.json")
-    found = [
-        f"begun with {name} {manifest['versions'].get(name)}, continued with {version}"
-        for later in manifest.get("continued_with", [])
-        for name, version in later.items()
-        if manifest["versions"].get(name) != version
-    ]
+    found = changed_versions(manifest)
     found += [
         f"{path.parent.relative_to(out)}: {note}"
         for path in sorted(out.rglob(HISTORY))
@@ -301,15 +296,15 @@ def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _open(out: Path, asked: dict[str, Any], command: str) -> None:
     """Write the manifest, or check that the one which is there asks for the same."""
     path = out / "manifest.json"
-    entries = {entry.name for entry in out.iterdir()} - {".lock"}
+    held_there = entries(out)
     # A command that failed before it computed anything does not claim the folder.
-    if entries <= {"manifest.json"}:
+    if held_there <= {"manifest.json"}:
         write_json(
             path, {"schema": SCHEMA, **asked, "command": command, "domains": {}, "models": {}, "versions": versions()}
         )
         return
-    if "manifest.json" not in entries:
-        raise RunError(f"{out} is not empty and holds no experiment ({min(entries)}, …); choose another --out")
+    if "manifest.json" not in held_there:
+        raise RunError(f"{out} is not empty and holds no experiment ({min(held_there)}, …); choose another --out")
     held = read_json(path)
     for was, now in ((held, asked), (held.get("sizes", {}), asked["sizes"])):
         for key, value in now.items():
@@ -318,10 +313,7 @@ def _open(out: Path, asked: dict[str, Any], command: str) -> None:
                     f"{out} holds another experiment: its {key} is {was.get(key)!r}, now {value!r}; choose another --out, or "
                     f"repeat the command that it was made with: {held.get('command')}"
                 )
-    later = held.setdefault("continued_with", [])
-    if versions() not in (held["versions"], *later):
-        later.append(versions())
-        write_json(path, held)
+    note_versions(path)
 
 
 def _hash(unit: Unit) -> str:

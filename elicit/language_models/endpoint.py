@@ -71,7 +71,7 @@ class EndpointModel(LanguageModel):
     ) -> None:
         length = _context_length(served, tokenizer)
         super().__init__(name, tokenizer, length, max_text_tokens, adapter, Meter(), cache)
-        self.server, self.served = server, served
+        self.server, self.served, self.parent = server, served, served.get("parent")
         self._fingerprint: str | None = None
         self._most = 0  # likeliest tokens that the server gives; 0 until it was asked
 

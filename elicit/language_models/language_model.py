@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import Question
-from elicit.errors import ContextError, ModelError
+from elicit.errors import ModelError, PromptError
 from elicit.language_models.address import is_endpoint
 from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Meter, Progress
@@ -51,8 +51,10 @@ class LanguageModel(ABC):
         max_text_tokens: longer texts lose their middle.
         adapter: folder of the LoRA adapter, or None.
         meter: tokens so far.
+        parent: name of the model that a served adapter adapts, where the server names it.
     """
 
+    parent: str | None = None
     reserved: ClassVar[int] = 0  # tokens of the context that a prompt has to leave free
 
     def __init__(
@@ -210,14 +212,14 @@ class LanguageModel(ABC):
             one (k,) array per pack, or (1,) of the last texts.
 
         Raises:
-            ContextError: a sequence does not fit into the context, or cannot be read.
+            PromptError: a sequence does not fit into the context, or cannot be read.
         """
         prompt = self.prompt(question)
         sequences, reads = [], []
         for pack in packs:
             sequence, at = prompt.sequence(pack)
             if len(prompt.head) + len(sequence) + self.reserved > self.context_length:
-                raise ContextError(
+                raise PromptError(
                     f"{len(pack)} texts in one sequence take {len(prompt.head) + len(sequence)} tokens, and the context holds "
                     f"{self.context_length}; pack fewer or shorter texts"
                 )
@@ -226,9 +228,9 @@ class LanguageModel(ABC):
         values = []
         for found in self._read(prompt.head, sequences, reads, prompt, description):
             if isinstance(found, str):
-                raise ContextError(f"{self.name}: in a few-shot context, {found}")
+                raise PromptError(f"{self.name}: in a few-shot context, {found}")
             if not np.isfinite(found[:-1]).all():
-                raise ContextError(f"{self.name}: in a few-shot context, {NOT_FINITE}")
+                raise PromptError(f"{self.name}: in a few-shot context, {NOT_FINITE}")
             values.append(found[:-1])
         return values
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from elicit.domains import Question
-from elicit.errors import ModelError
+from elicit.errors import ModelError, PromptError
 
 TEXT_MARK, VERDICT_MARK, END_MARK = "\ue0f0TEXT\ue0f1", "\ue0f0VERDICT\ue0f1", "\ue0f0END\ue0f1"
 BREAK = "\n"
@@ -73,7 +73,7 @@ class TextPrompt:
         self._spelled_out = _spelled_out(tokenizer, {*self.head, *(i for ids in self._inner for i in ids)})
         room = context_length - len(self.head) - len(self.tail) - answer
         if room < 1:
-            raise ModelError(
+            raise PromptError(
                 f"the question takes {len(self.head) + len(self.tail)} tokens, its answer {answer}, and this leaves no room "
                 f"for a text in a context of {context_length}; shorten them or use a model with a longer context"
             )
@@ -135,7 +135,7 @@ class VerdictPrompt(TextPrompt):
             _verdict_id(tokenizer, tail, space + question.cleared),
         )
         if self.verdict.flagged == self.verdict.cleared:
-            raise ModelError(
+            raise PromptError(
                 f"the verdict words {question.flagged!r} and {question.cleared!r} are the same token for this tokenizer; "
                 "name two words that differ in their first token"
             )
@@ -317,7 +317,7 @@ def _verdict_id(tokenizer: Any, tail: str, word: str) -> int:
             if after[: len(before)] == before
             else "a merged token"
         )
-        raise ModelError(
+        raise PromptError(
             f"the verdict word {word.strip()!r} is not exactly one token after this prompt (it becomes {extra}); "
             "choose words such as Yes and No, or A and B"
         )

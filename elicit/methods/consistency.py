@@ -12,12 +12,13 @@ one prompt for each. Every sequence is read twice, with its labels and with all 
 Log-odds drift with the number of texts before, so both are taken as distances from the mean at their place in the sequence.
 
 A text's verdict is the mean of its zero-context log-odds, which carry what training on sources taught, and of even. Calibrated by
-the shape of its distribution alone it is the prior π. The odd part is weighed beside it as a second rater would be: with p_i the
-current probability of label 1, m₁ and m₀ the means of odd weighted by p and 1 − p, and s² its variance around them,
+the shape of its distribution alone it is the prior π. The odd part is weighed beside it as a second rater would be: with
+p_i = σ(π_i), m₁ and m₀ the means of odd weighted by p and 1 − p, and s² its variance around them,
 
-    log-odds_i = π_i + (m₁ − m₀)/s² · (odd_i − (m₁ + m₀)/2),        p_i = σ(log-odds_i).
+    log-odds_i = π_i + (m₁ − m₀)/s² · (odd_i − (m₁ + m₀)/2).
 
-Where labels in the context predict nothing, m₁ = m₀ and the verdict stays what it was: the search cannot throw away a good monitor.
+Where labels in the context predict nothing, m₁ = m₀ and nothing is added to the verdict, alone and in context. How many labels left
+the verdict alone is reported.
 The objective is by how many bits per text the odd evidence predicts the labels better than the share of flagged labels alone does.
 It does not change with the number of texts. Swapping all labels swaps the sign of odd as well, so mutual predictability cannot tell
 a labelling from its opposite; only the verdicts do, and by how much is reported.
@@ -48,7 +49,8 @@ Bools = NDArray[np.bool_]
 Read = Callable[[Sequence[Sequence[int]], Bools], list[Floats]]
 
 POOL = 1000
-PACK = 12  # texts per sequence
+PACK = 12  # texts per sequence, where there are enough for
+PACKS = 4  # sequences: a reading is compared with those at its place in the others
 CHAINS = 2  # searches from different labels
 ROUNDS = 2  # of each; a round is two passes over the data
 SHOTS = 12  # of the monitor
@@ -58,7 +60,7 @@ CONTEXTS = 2  # of the monitor
 def _cost(sizes: Sizes) -> Iterator[Pass]:
     pool = sizes.train.at_most(POOL)
     yield pool.verdicts()
-    yield pool.packed(PACK, 2 * CHAINS * ROUNDS)
+    yield pool.packed(pack_size(pool.count), 2 * CHAINS * ROUNDS)
     for texts in sizes.scored:
         yield texts.verdicts()
         yield texts.after(pool.examples(SHOTS), 2 * CONTEXTS, "the labels of consistency")
@@ -85,7 +87,9 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
         return pool.read(packs, labels, f"consistency {target.name}")
 
     pairs = pairs_of(target.rules, pool.groups)
-    found = search(verdicts, read, lambda: pool.packs(rng.permutation(len(pool)).tolist(), PACK), pairs, rng)
+    found = search(
+        verdicts, read, lambda: pool.packs(rng.permutation(len(pool)).tolist(), pack_size(len(pool))), pairs, rng
+    )
     context = ContextMonitor(pool.model, pool.question, _examples(pool, found, rng), found.slope, found.evidence.gain)
     labelling = Labelling(pool.ids, found.labels, found.log_odds)
     details = found.details() | {
@@ -105,12 +109,13 @@ class Found:
     Attributes:
         log_odds: (n,) of each text's label: verdict plus the evidence of the labels in its contexts.
         labels: (n,) the most probable labels that obey the rules.
-        prior: (n,) log-odds of the verdict alone.
+        prior: (n,) log-odds of the verdict, alone and in context.
         slope: by which a verdict's logits count in `log_odds`.
         evidence: by which odd readings count.
         objectives: (c,) of each chain, in bits per text by which contexts predict the labels better than their share does.
         flip: share of the verdicts' evidence that speaks for the labels rather than their opposites, −1 to 1.
         agreement: share of the texts to which all chains gave one label.
+        drift: share of the texts whose label is not that of the verdict alone.
     """
 
     log_odds: Floats
@@ -121,6 +126,7 @@ class Found:
     objectives: tuple[float, ...]
     flip: float
     agreement: float
+    drift: float
 
     def details(self) -> dict[str, object]:
         """Figures about the search, none of which involves a label that somebody gave."""
@@ -132,12 +138,8 @@ class Found:
             "flagged_share": round(share, 4),
             "flip_asymmetry": round(self.flip, 4),
             "agreement_of_restarts": round(self.agreement, 4),
-            "drift": round(self._drift, 4),
+            "drift": round(self.drift, 4),
         }
-
-    @property
-    def _drift(self) -> float:
-        return float(np.mean(self.labels != (self.prior > 0)))
 
     def warnings(self) -> tuple[str, ...]:
         """Alarms: what makes the labelling doubtful."""
@@ -146,13 +148,15 @@ class Found:
         if min(share, 1 - share) < 0.02:
             alarms.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")
         if max(self.objectives) < 0.01:
-            alarms.append("labels in the context predict no other labels; only the verdicts, read in context, count")
+            alarms.append(
+                "labels in the context were not seen to predict other labels: the verdicts, alone and in context, decide"
+            )
         if self.flip < 0.1:
             alarms.append("the opposite of every label would be almost as consistent: which is which is a guess")
         if self.agreement < 0.8:
             alarms.append(f"restarts agree on {self.agreement:.0%} of the labels only")
-        if self._drift > 0.25:
-            alarms.append(f"{self._drift:.0%} of the labels left the verdict: it may have found another feature")
+        if self.drift > 0.25:
+            alarms.append(f"{self.drift:.0%} of the labels left the verdict: it may have found another feature")
         return tuple(alarms)
 
 
@@ -175,6 +179,7 @@ def search(
     count = len(verdicts)
     even = Readings(count)
     prior, slope = _prior(verdicts)
+    alone = prior > 0
     chains: list[tuple[float, Bools, Readings]] = []
     for chain in range(CHAINS):
         # The first starts from the verdicts, the others from labels that are drawn as likely as the verdicts make them.
@@ -202,7 +207,13 @@ def search(
         objectives=tuple(objective for objective, _, _ in chains),
         flip=float((signs * prior).sum() / max(np.abs(prior).sum(), 1e-12)),
         agreement=float(np.all([chain[1] == labels for chain in chains], axis=0).mean()),
+        drift=float(np.mean(labels != alone)),
     )
+
+
+def pack_size(count: int) -> int:
+    """Texts per sequence when there are so many in all."""
+    return max(2, min(PACK, count // PACKS))
 
 
 class Readings:
@@ -212,10 +223,12 @@ class Readings:
         self._total, self._count = np.zeros(count), np.zeros(count)
 
     def add(self, packs: Sequence[Sequence[int]], values: Sequence[Floats]) -> None:
-        """One reading per row; the first of a sequence is left out, since no label stands before it."""
+        """One reading per row, but for the first of each sequence, before which no label stands."""
         longest = max(map(len, values))
         for place in range(1, longest):
             there = [(pack[place], read[place]) for pack, read in zip(packs, values, strict=True) if place < len(read)]
+            if len(there) < 2:  # nothing to compare it with
+                continue
             rows = np.array([row for row, _ in there])
             read_there = np.array([value for _, value in there])
             self._total[rows] += read_there - read_there.mean()

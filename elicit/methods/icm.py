@@ -3,8 +3,8 @@
 It looks for the labels D with the highest U(D) = α · P(D) − I(D): P the mean log-probability that the model gives each label
 when all the other labelled texts stand before it, I the number of broken rules. From K random labels it visits texts in random
 order, gives each the label that the model prefers after all others, mends broken rules, and keeps the change when U rises, or by
-chance as in simulated annealing. P is the mean, as in the authors' code: every log-probability is negative, so that under the sum
-in the paper's equation no text would ever be added.
+chance as in simulated annealing. P is a mean: every log-probability is negative, so that under the sum in the paper's equation no
+text would ever be added. (The authors' code takes the mean of the labels' log-odds.) As there, half of the first K are flagged.
 
 This is the reference beside which `consistency` stands. Each step reads the label of every text again after all others, so
 labelling N texts of L tokens takes about N³L/3 tokens; the pool is therefore small, and it must fit into one context.
@@ -141,7 +141,7 @@ def search(score: Score, count: int, pairs: Sequence[Pair], rng: np.random.Gener
     """
     objective = _Objective(score, pairs)
     first = rng.choice(count, min(SEEDS, count), replace=False)
-    labels = _mended({int(row): bool(rng.random() < 0.5) for row in first}, objective, rng)
+    labels = _mended({int(row): bool(place % 2) for place, row in enumerate(first)}, objective, rng)
     found = Search(labels, objective(labels))
     unmoved: set[int] = set()  # texts that already have the label that the model prefers: all of them, and it is over
     while found.steps < STEPS_PER_TEXT * count and len(unmoved) < count:
@@ -164,18 +164,24 @@ def search(score: Score, count: int, pairs: Sequence[Pair], rng: np.random.Gener
 
 def _mended(labels: Labels, objective: _Objective, rng: np.random.Generator) -> Labels:
     """ConsistencyFix: broken pairs take the allowed labels with the highest U, where that raises U."""
+    left: list[Pair] = []  # as they are: mending them does not raise U
     for _ in range(FIXES):
-        broken = objective.broken(labels)
+        broken = [pair for pair in objective.broken(labels) if pair not in left]
         if not broken:
             break
         pair = broken[int(rng.integers(len(broken)))]
-        choices = [(a, b) for a in (False, True) for b in (False, True) if not pair.broken(a, b)]
-        options = [labels | {pair.first: a, pair.second: b} for a, b in choices]
-        best = max(options, key=objective)
-        if objective(best) <= objective(labels):
-            break
-        labels = best
+        options = [labels | {pair.first: a, pair.second: b} for a in (False, True) for b in (False, True)]
+        best = max((option for option in options if not _broken_at(pair, objective.broken(option))), key=objective)
+        if objective(best) > objective(labels):
+            labels, left = best, []
+        else:
+            left.append(pair)
     return labels
+
+
+def _broken_at(pair: Pair, broken: Sequence[Pair]) -> bool:
+    """Whether any rule is broken between these two texts."""
+    return any({other.first, other.second} == {pair.first, pair.second} for other in broken)
 
 
 def _without(labels: Labels, row: int) -> Labels:

@@ -3,13 +3,14 @@
 Wen et al. (2025, arXiv 2506.10139) look for the labelling in which every label is predictable from the others, given the model.
 They ask the model in its context window, one long prompt per label. Here the predictor is ridge regression on the monitor's own
 hidden states, for which the predictions of all n labels, each from the other n − 1, are closed form: with the centred kernel K,
-H = K(K + λI)⁻¹ and y the labels less their mean,
+the hat matrix of a regression with an intercept, H = 11ᵀ/n + K(K + λI)⁻¹, and the labels y,
 
-    f = (Hy − diag(H) y) / (1 − diag(H)),                             (leave-one-out; Allen, 1974)
+    ŷ = (Hy − diag(H) y) / (1 − diag(H)),                             (leave-one-out; Allen, 1974)
 
-so a sweep over all labels costs one n × n product and no pass through the model. f_i never contains text i's own label, so it is
-evidence beside the verdict, and is weighed as a second rater would be (naive Bayes, re-estimated in each sweep as in EM): with
-p_i the current probability of label 1, m₁ and m₀ the means of f weighted by p and 1 − p, and s² its variance around them,
+so a sweep over all labels costs one n × n product and no pass through the model. f_i, the distance of ŷ_i from the mean of the
+other labels, depends on text i's state and never on its own label, so it is evidence beside the verdict, and is weighed as a second
+rater would be (naive Bayes, re-estimated in each sweep as in EM): with p_i the current probability of label 1, m₁ and m₀ the means
+of f weighted by p and 1 − p, and s² its variance around them,
 
     log-odds_i = π_i + (m₁ − m₀)/s² · (f_i − (m₁ + m₀)/2),        p_i = σ(log-odds_i),
 
@@ -81,7 +82,7 @@ class Search:
     Attributes:
         log_odds: (n,) of each text's label: prior plus evidence of the states.
         labels: (n,) soft labels in (−1, 1) on which the read-out rests.
-        predictability: 1 − leave-one-out residual variance ÷ variance of the labels; 0 = the states predict nothing.
+        predictability: 1 − squared error ÷ that of the mean of the other labels; 0 = the states predict nothing.
         evidence: what the states' prediction of a label says about it.
         layers: positions of the layers that are used.
         penalties: λ of each of them.
@@ -130,7 +131,7 @@ class Search:
         if min(share, 1 - share) < 0.02:
             alarms.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")
         if self.predictability < 0.05:
-            alarms.append("the hidden states do not predict the verdicts, which therefore stay as they were")
+            alarms.append("the hidden states hardly predict the verdicts: nothing but the verdicts can be relied on")
         if drift > 0.25:
             alarms.append(f"{drift:.0%} of the labels left the monitor's verdict: it may have found another feature")
         if self.sweeps >= SWEEPS:
@@ -152,8 +153,9 @@ def search(features: Floats, prior: Floats) -> Search:
     rated = [_best_penalty(spectrum, labels) for spectrum in spectra]
     order = sorted(range(len(rated)), key=lambda layer: rated[layer][0])[:LAYERS]
     hats = [_hat(spectra[layer], rated[layer][1]) for layer in order]
-    residual = float(np.mean((labels - labels.mean() - _predict(hats, labels)) ** 2))
-    predictability = max(0.0, 1 - residual / max(float(labels.var()), 1e-12))
+    from_others = labels - _mean_of_others(labels)
+    residual = float(np.mean((from_others - _predict(hats, labels)) ** 2))
+    predictability = max(0.0, 1 - residual / max(float(np.mean(from_others**2)), 1e-12))
     sweeps, moved, evidence = 0, np.inf, Evidence(0.0, 0.0)
     while predictability > 0 and moved > 1e-4 and sweeps < SWEEPS:
         sweeps += 1
@@ -181,9 +183,13 @@ def leave_one_out(hat: Floats, labels: Floats) -> Floats:
 
 
 def _predict(hats: list[Floats], labels: Floats) -> Floats:
-    """(n,) mean over layers of the leave-one-out predictions of the labels' distance from their mean."""
-    centred = labels - labels.mean()
-    return np.asarray(np.mean([leave_one_out(hat, centred) for hat in hats], axis=0))
+    """(n,) mean over layers of the leave-one-out predictions, as distances from the mean of the other labels."""
+    return np.asarray(np.mean([leave_one_out(hat, labels) for hat in hats], axis=0) - _mean_of_others(labels))
+
+
+def _mean_of_others(labels: Floats) -> Floats:
+    """(n,) for each label, what would be predicted without states."""
+    return np.asarray((labels.sum() - labels) / (len(labels) - 1))
 
 
 def _centred(states: Floats) -> tuple[Floats, Floats, float]:
@@ -202,9 +208,9 @@ def _spectrum(states: Floats) -> tuple[Floats, Floats]:
 
 
 def _hat(spectrum: tuple[Floats, Floats], penalty: float) -> Floats:
-    """Hat matrix of ridge regression on centred states and labels."""
+    """Hat matrix of ridge regression with an intercept, which is not penalised."""
     vectors, values = spectrum
-    return np.asarray((vectors * (values / (values + penalty))) @ vectors.T)
+    return np.asarray((vectors * (values / (values + penalty))) @ vectors.T + 1 / len(values))
 
 
 def _best_penalty(spectrum: tuple[Floats, Floats], labels: Floats) -> tuple[float, float]:

@@ -158,7 +158,7 @@ def _accounting(targets: list[ReportTarget]) -> list[dict[str, str]]:
                 saw = "no labels of the target; it starts from a monitor trained on source labels"
             else:
                 saw = {
-                    "none": "no labels at all",
+                    "none": "no labels in this run",
                     "source": "labels of the sources, none of the target",
                     "target": "labels of the target’s training split",
                 }.get(row.labels_used, "not recorded")
@@ -205,7 +205,10 @@ def _warnings(results: Results, targets: list[ReportTarget]) -> list[tuple[str, 
             for name in ("auroc", "gap_recovered", "versus_transfer"):
                 if row.measure(name).warning:
                     found.append((where, f"{name}: {row.measure(name).warning}"))
-        # The same for every method of a target, as it is about its texts.
+        # The same for every method of a target, as they are about its texts.
+        found += [
+            (target.name, warning) for warning in dict.fromkeys(row.interval_warning for row in target.rows) if warning
+        ]
         rates = {row.measure(name).warning for row in target.rows for name in ("tpr_at_1_fpr", "tpr_at_5_fpr")}
         found += [(target.name, warning) for warning in sorted(rates) if warning]
     return list(dict.fromkeys(found))

@@ -104,6 +104,11 @@ class ReportRow:
         return texts(self.held.get("warnings"))
 
     @property
+    def interval_warning(self) -> str:
+        """Why the intervals of this row's target are likely too narrow; empty when nothing says so."""
+        return str(self.held.get("interval_warning") or "")
+
+    @property
     def curve(self) -> tuple[list[float], list[float]] | None:
         """Points of the ROC curve, (false positive rates, true positive rates), or None when there are none."""
         curve = self.held.get("curve")

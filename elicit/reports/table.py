@@ -128,6 +128,8 @@ def _notes(rows: tuple[ReportRow, ...]) -> list[str]:
         if row.unscored or (row.coverage is not None and row.coverage < 1):
             reasons = ", ".join(f"{count} x {reason}" for reason, count in row.unscored.items())
             notes.append(f"{row.method} leaves texts unscored, coverage {_coverage(row)}: {reasons}".rstrip(": "))
+        notes += [f"{row.method}: {warning}" for warning in row.warnings]
+    notes += [warning for warning in dict.fromkeys(row.interval_warning for row in rows) if warning]
     return [_clean(note) for note in [*(f"{', '.join(who)}: {why}" for why, who in undefined.items()), *notes]]
 
 

@@ -26,8 +26,8 @@ from safetensors import SafetensorError
 
 from elicit.domains import Domain
 from elicit.domains.domain import normalise
-from elicit.errors import DomainError, ModelError, RunError
-from elicit.files import write_json
+from elicit.errors import DivergedError, DomainError, ModelError, RunError
+from elicit.files import read_json, write_json
 from elicit.language_models.language_model import local_model
 from elicit.language_models.local import LocalModel
 from elicit.language_models.prompts import Verdict
@@ -47,6 +47,7 @@ SHARDED = {
     "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
 }  # what `accelerate launch` says of them
 CHECKS = 5  # checkpoints, and validations, of one stage
+History = list[dict[str, float]]  # of a stage, figures by step
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Training:
 
     monitor: VerdictMonitor
     examples: dict[str, int] = field(default_factory=dict)
-    history: list[list[dict[str, float]]] = field(default_factory=list)
+    history: list[History] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
 
@@ -224,15 +225,35 @@ def _train(
         "classification-then-instruction": [classification, following],
         "instruction-then-classification": [following, classification],
     }[config.schedule]
-    history, notes, current = [], list[str](), model
+    plan: list[_Stage] = []
     for number, (name, examples) in enumerate(stages, start=1):
         place = folder if number == len(stages) else folder / "stages" / str(number)
-        dtype = start.transformers_model.dtype
-        stage = _Stage(current, dtype, examples, heads, words, looked_at, config, seed, report_to, place, name)
-        history.append(stage.run())
-        notes += stage.notes
-        last = number == len(stages)
-        current = _trained(start, place, "float32" if not last else "") if config.full else model.with_adapter(place)
+        before = plan[-1].asked if plan else model.fingerprint()
+        plan.append(
+            _Stage(
+                before,
+                start.transformers_model.dtype,
+                examples,
+                heads,
+                words,
+                looked_at,
+                config,
+                seed,
+                report_to,
+                place,
+                name,
+            )
+        )
+    history, notes, current = list[History](), list[str](), model
+    # What the last stage left stands for those before it, whose weights are gone.
+    for stage in plan[-1:] if is_trained(folder) else plan:
+        history, notes = stage.run(current, history, notes)
+        last = stage is plan[-1]
+        current = (
+            _trained(start, stage.folder, "float32" if not last else "")
+            if config.full
+            else model.with_adapter(stage.folder)
+        )
     shutil.rmtree(folder / "stages", ignore_errors=True)
     return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes))
 
@@ -265,11 +286,15 @@ def is_trained(folder: Path) -> bool:
 
 
 class _Stage:
-    """One call of the `Trainer`: examples, and a folder for what comes out."""
+    """One call of the `Trainer`: examples, and a folder for what comes out.
+
+    Attributes:
+        asked: hash of all that decides what comes out, that of the stage before it or of the model included.
+    """
 
     def __init__(
         self,
-        model: LocalModel,
+        before: str,
         dtype: torch.dtype,
         examples: Sequence[Example],
         heads: Heads,
@@ -282,82 +307,72 @@ class _Stage:
         name: str,
     ) -> None:
         self.name, self.dtype = name, dtype  # of the products; trainable weights are float32
-        self.model, self.heads, self.verdicts, self.validation = model, heads, verdicts, validation
+        self.heads, self.verdicts, self.validation = heads, verdicts, validation
         self.examples = [Example(**{**example, "number": number}) for number, example in enumerate(examples)]
         self.config, self.seed, self.report_to, self.folder = config, seed, report_to, folder
-        self.notes: list[str] = []
+        seen = [before, self.examples, list(heads), list(validation), vars(config), seed]
+        self.asked = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
-    def run(self) -> list[dict[str, float]]:
-        """Train, unless that was done already; loss and validation figures by step."""
+    def run(
+        self, model: LocalModel, history: Sequence[History], notes: Sequence[str]
+    ) -> tuple[list[History], list[str]]:
+        """Train, unless that was done already; history and notes of the stages up to this one."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if is_trained(self.folder):
-            held = json.loads((self.folder / HISTORY).read_text(encoding="utf-8"))
-            if held["asked"] != self._asked():
-                raise RunError(f"{self.folder} holds another training; choose another folder")
-            self.notes = list(held["notes"])
-            return list(held["history"])
-        try:
-            return self._train()
-        except (OSError, SafetensorError, RuntimeError) as error:
-            # torch.save says that a disk is full in a RuntimeError of its own.
-            if isinstance(error, RuntimeError) and not any(word in str(error) for word in WRITER):
-                raise
-            raise RunError(
-                f"cannot write to {self.folder}: {error}; make room, or choose another folder, and run the same command "
-                "again: it continues from the last whole checkpoint"
-            ) from error
+        if not is_trained(self.folder):
+            try:
+                self._train(model, history, notes)
+            except (OSError, SafetensorError, RuntimeError) as error:
+                # torch.save says that a disk is full in a RuntimeError of its own.
+                if isinstance(error, RuntimeError) and not any(word in str(error) for word in WRITER):
+                    raise
+                raise RunError(
+                    f"cannot write to {self.folder}: {error}; make room, or choose another folder, and run the same command "
+                    "again: it continues from the last whole checkpoint"
+                ) from error
+        held = read_json(self.folder / HISTORY)
+        if held["asked"] != self.asked:
+            raise RunError(f"{self.folder} holds another training; choose another folder")
+        return held["history"], held["notes"]
 
-    def _asked(self) -> str:
-        """Hash of all that decides what comes out."""
-        seen = [
-            self.model.fingerprint(),
-            self.examples,
-            list(self.heads),
-            list(self.validation),
-            vars(self.config),
-            self.seed,
-        ]
-        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
-
-    def _train(self) -> list[dict[str, float]]:
+    def _train(self, model: LocalModel, history: Sequence[History], notes: Sequence[str]) -> None:
         from peft.helpers import disable_input_dtype_casting
 
-        config, checkpoints, asked = self.config, self.folder / "checkpoints", self._asked()
+        config, checkpoints, notes = self.config, self.folder / "checkpoints", list(notes)
         # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
         half = self.dtype == torch.bfloat16
         steps = max(1, round(len(self.examples) * config.epochs / (config.batch_size * config.accumulation)))
         with (
-            _learning(self.model, config, self.seed) as learner,
+            _learning(model, config, self.seed) as learner,
             disable_input_dtype_casting(learner, active=half and not config.full),
-            _attention_with_a_quick_gradient(self.model.transformers_model),
-            _same_configuration(self.model.transformers_model.config),
+            _attention_with_a_quick_gradient(model.transformers_model),
+            _same_configuration(model.transformers_model.config),
             progress(steps, f"training {self.name}", "step") as step,
             warnings.catch_warnings(),
         ):
             # Names that Trainer itself still uses between two versions.
             warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
             warnings.filterwarnings("ignore", ".*broadcast_buffers.* is deprecated", FutureWarning)
-            trainer, watch = self._trainer(learner, steps, step)
+            trainer, watch = self._trainer(model, learner, steps, step)
             if trainer.is_world_process_zero():
                 mark = checkpoints / "asked"
-                if not mark.is_file() or mark.read_text(encoding="utf-8") != asked:
+                if not mark.is_file() or mark.read_text(encoding="utf-8") != self.asked:
                     shutil.rmtree(checkpoints, ignore_errors=True)  # of another training
                     checkpoints.mkdir()
-                    mark.write_text(asked, encoding="utf-8")
+                    mark.write_text(self.asked, encoding="utf-8")
             trainer.accelerator.wait_for_everyone()
             trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
             if config.patience and not watch.diverged and trainer.state.global_step < trainer.state.max_steps:
-                self.notes.append(
-                    f"stopped early, after {trainer.state.global_step} of {trainer.state.max_steps} steps"
-                )
+                notes.append(f"stopped early, after {trainer.state.global_step} of {trainer.state.max_steps} steps")
             if trainer.is_world_process_zero():
-                self._keep(learner, watch.diverged, checkpoints)
-                write_json(self.folder / HISTORY, {"asked": asked, "history": watch.history, "notes": self.notes})
+                notes += self._keep(model, learner, watch.diverged, checkpoints)
+                write_json(
+                    self.folder / HISTORY,
+                    {"asked": self.asked, "history": [*history, watch.history], "notes": notes},
+                )
                 shutil.rmtree(checkpoints, ignore_errors=True)
             trainer.accelerator.wait_for_everyone()
-        return list(watch.history)
 
-    def _trainer(self, learner: Any, steps: int, step: Any) -> tuple[Any, Any]:
+    def _trainer(self, model: LocalModel, learner: Any, steps: int, step: Any) -> tuple[Any, Any]:
         # Imported here: transformers' trainer takes seconds to import, and listing methods does not need it.
         from datasets import Dataset
         from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
@@ -365,7 +380,7 @@ class _Stage:
         from elicit.training.trainer import VerdictTrainer, Watch
 
         config, validated = self.config, bool(self.validation)
-        device = self.model.transformers_model.device.type
+        device = model.transformers_model.device.type
         every = max(1, steps // CHECKS)
         arguments = TrainingArguments(
             output_dir=str(self.folder / "checkpoints"),
@@ -422,25 +437,29 @@ class _Stage:
         trainer.remove_callback(PrinterCallback)
         return trainer, watch
 
-    def _keep(self, learner: Any, diverged: str | None, checkpoints: Path) -> None:
-        """Write what was learnt to the folder: the last weights, or those of the last good checkpoint."""
+    def _keep(self, model: LocalModel, learner: Any, diverged: str | None, checkpoints: Path) -> list[str]:
+        """Write what was learnt to the folder: the last weights, or those of the last good checkpoint, and then a note."""
+        notes = []
         if diverged is None:
             named = {} if self.config.full else {"selected_adapters": ["default"]}
             learner.save_pretrained(str(self.folder), **named)
         else:
             last = _last_checkpoint(checkpoints)
             if last is None:
-                raise ModelError(f"training diverged before its first checkpoint: {diverged}; lower the learning rate")
+                raise DivergedError(
+                    f"training diverged before its first checkpoint: {diverged}; lower the learning rate"
+                )
             for file in Path(last).glob("*adapter_*" if not self.config.full else "*model*"):
                 if file.is_file():
                     shutil.copy2(file, self.folder / file.name)
             shutil.copy2(Path(last) / ("config.json" if self.config.full else "adapter_config.json"), self.folder)
             step = Path(last).name.removeprefix("checkpoint-")
-            self.notes.append(f"training diverged and was stopped: {diverged}; kept is what it was at step {step}")
+            notes.append(f"training diverged and was stopped: {diverged}; kept is what it was at step {step}")
         if not self.config.full:
             sort_adapter_config(self.folder)
         else:
-            self.model.tokenizer.save_pretrained(str(self.folder))
+            model.tokenizer.save_pretrained(str(self.folder))
+        return notes
 
 
 def _instructions(model: LocalModel, config: TrainingConfig, verdicts: int, heads: Heads, seed: int) -> list[Example]:

@@ -110,7 +110,7 @@ def test_other_versions_that_continued_are_named(toy: Toy, tmp_path: Path, monke
     out = tmp_path / "out"
     assert not any("begun with" in warning for warning in conduct("toy", "smoke", out, lambda _: None)["warnings"])
     begun = read_json(out / "manifest.json")["versions"]
-    monkeypatch.setattr("experiments.experiment.versions", lambda: begun | {"torch": "9.9"})
+    monkeypatch.setattr("elicit.run_folder.versions", lambda: begun | {"torch": "9.9"})
     for _ in range(2):
         warnings = conduct("toy", "smoke", out, lambda _: None)["warnings"]
         assert [w for w in warnings if "begun" in w] == [f"begun with torch {begun['torch']}, continued with 9.9"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from elicit.domains import Question, UnlabelledDomain
-from elicit.errors import ContextError, DomainError, ModelError
+from elicit.errors import DomainError, ModelError, PromptError
 from elicit.language_models.local import LocalModel
 from elicit.methods import elicit_monitor
 from elicit.monitors import VerdictMonitor
@@ -164,7 +164,7 @@ class TestLocalModel:
         assert read.reasons[0] is not None
         assert "not finite" in read.reasons[0]
         pack = [(encoded, True) for encoded in local.prompt(QUESTION).encode(["a text", "another"])]
-        with pytest.raises(ContextError, match="few-shot context, the model's logits are not finite"):
+        with pytest.raises(PromptError, match="few-shot context, the model's logits are not finite"):
             local.packed_log_odds(QUESTION, [pack])
 
     @pytest.mark.parametrize("method", ["consistency", "bootstrap", "icm"])
@@ -174,7 +174,7 @@ class TestLocalModel:
             model.get_decoder().norm.weight.fill_(float("nan"))
         monitor = VerdictMonitor(LocalModel.from_transformers(model, make_tokenizer()))
         texts = UnlabelledDomain.from_texts(["one text", "another text"], QUESTION)
-        with pytest.warns(RuntimeWarning, match="plain path"), pytest.raises((DomainError, ContextError)):
+        with pytest.warns(RuntimeWarning, match="plain path"), pytest.raises((DomainError, PromptError)):
             elicit_monitor(monitor, texts, method)
 
     @pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -307,7 +307,7 @@ def test_accumulated_batches_have_the_losses_of_one_large_batch(base, tmp_path: 
 
 
 @pytest.mark.parametrize("schedule", ["mixed", "classification-then-instruction", "instruction-then-classification"])
-def test_schedules_learn_verdicts_and_responses(base, tmp_path: Path, schedule) -> None:
+def test_schedules_learn_verdicts_and_responses(base, tmp_path: Path, schedule, monkeypatch) -> None:
     source = domain("film")
     pairs = [(pair.prompt, pair.response) for pair in own_instructions(12)]
     config = dataclasses.replace(CONFIG, epochs=4.0, schedule=schedule)
@@ -321,6 +321,10 @@ def test_schedules_learn_verdicts_and_responses(base, tmp_path: Path, schedule) 
     )
     assert after > before + 0.2
     assert roc_auc_score(source.labels, found.monitor.score(source.unlabelled()).values) > 0.9
+    monkeypatch.setattr(trainer_module.VerdictTrainer, "train", None)  # whatever stages it had, it is not trained again
+    again = train(base, [source], tmp_path / "adapter", config)
+    assert again.history == found.history
+    assert again.monitor.model.fingerprint() == found.monitor.model.fingerprint()
 
 
 def test_instructions_count_as_one_verdict_or_as_many_as_their_tokens(base) -> None:

@@ -1,0 +1,65 @@
+"""A folder that a command works in: one process at a time, what lies in it, and the versions that its manifest names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from elicit.errors import RunError
+from elicit.files import read_json, write_json
+
+LOCK = ".lock"
+PACKAGES = ("elicit", "torch", "transformers", "peft", "datasets", "scikit-learn", "numpy", "safetensors")
+
+
+def claim(out: Path) -> AbstractContextManager[Any]:
+    """One process at a time works in a folder, which is made if it is missing.
+
+    Raises:
+        RunError: another process works there, or nothing can be written there.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / LOCK, timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(f"another process is working in {out}; wait for it or choose another --out") from error
+    except OSError as error:
+        raise RunError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
+    return lock
+
+
+def entries(out: Path) -> set[str]:
+    """Names of what lies in a folder, but for the lock and what a write that was cut short left."""
+    names = {entry.name for entry in out.iterdir()} - {LOCK}
+    return {name for name in names if not (name.startswith(".") and name.endswith(".part"))}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the figures."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def note_versions(manifest: Path) -> None:
+    """Keep in a manifest that its folder is continued with other versions than it was begun with."""
+    held = read_json(manifest)
+    later = held.setdefault("continued_with", [])
+    if versions() not in (held["versions"], *later):
+        later.append(versions())
+        write_json(manifest, held)
+
+
+def changed_versions(manifest: Mapping[str, Any]) -> list[str]:
+    """Which packages' versions changed while a folder was worked on."""
+    return [
+        f"begun with {name} {manifest['versions'].get(name)}, continued with {version}"
+        for later in manifest.get("continued_with", [])
+        for name, version in later.items()
+        if manifest["versions"].get(name) != version
+    ]
