@@ -22,6 +22,7 @@ from elicit.language_models.cache import ReadingCache
 from elicit.language_models.loading import load_model
 from elicit.language_models.local import LocalModel
 from elicit.language_models.weights import Weights
+from experiments.resume import resume
 
 QUESTION = Question("Is the sentiment of this text positive?")
 SLOW = 64  # texts for the slow way: it is measured per text
@@ -37,9 +38,11 @@ def benchmark_engine(
     model: str, adapter: Path | None, texts: int, repeats: int, out: Path, say: Callable[[str], None]
 ) -> None:
     """Measure, print and write results.json: texts per second, medians over the repeats."""
+    results = resume(out / "results.json", "engine") | {"unfinished": True, "rows": []}
     weights = Weights(*load_model(model))
     local = LocalModel(model, weights)
     samples = list(load_domain("vader/movie").train.sample(texts).texts)
+    texts = len(samples)
     # First, so that an adapter of another model stops this before it takes its time; with weights of its own, into which the
     # adapter's layers go: they would slow down the others.
     numerics = {
@@ -48,8 +51,8 @@ def benchmark_engine(
     }
     say(f"rank agreement (Spearman): {numerics}")
     policy = policy_question(weights.tokenizer)
-    rate = product_rate(weights.model.dtype)
-    rows: list[dict[str, Any]] = []
+    rate = product_rate(weights.model.dtype, weights.model.device)
+    rows: list[dict[str, Any]] = results["rows"]
 
     def measure(
         work: str, who: str, count: int, action: Callable[[], object], needed: int = 0, runs: int = repeats
@@ -66,7 +69,7 @@ def benchmark_engine(
         if needed:
             row["share_of_floor"] = operations(weights.model, needed) / rate / statistics.median(seconds)
         rows.append(row)
-        write_json(out / "results.json", {"schema": 1, "unfinished": True, "rows": rows})
+        write_json(out / "results.json", results)
         share = f"  {row['share_of_floor']:.0%} of the floor" if needed else ""
         say(f"{work:<28} {who:<22} {row['texts_per_second']:>9.1f} texts/s{share}")
 
@@ -74,7 +77,7 @@ def benchmark_engine(
     for work, question in (("verdicts", QUESTION), ("verdicts, 320-token policy", policy)):
         needed = tokens_needed(local, question, samples)
         measure(work, "elicit", texts, lambda question=question: local.log_odds(question, samples), needed)
-        measure(work, "transformers, batch 1", SLOW, lambda question=question: plain_log_odds(local, question, few))
+        measure(work, "transformers, batch 1", len(few), lambda question=question: plain_log_odds(local, question, few))
         if importlib.util.find_spec("lm_eval"):
             harness = lm_eval_model(local)
             some = samples if question is QUESTION else few
@@ -85,13 +88,13 @@ def benchmark_engine(
                 lambda question=question, some=some, harness=harness: lm_eval_log_odds(harness, local, question, some),
             )
     layers = range(local.layers)
-    needed = tokens_needed(local, QUESTION, few) + 2 * SLOW
+    needed = tokens_needed(local, QUESTION, few) + 2 * len(few)
     weight_bytes = sum(parameter.nbytes for parameter in weights.model.parameters())
     for who, action in (
         ("elicit", lambda: local.states(QUESTION, few, layers)),
         ("transformers, batch 1", lambda: plain_states(local, QUESTION, few)),
     ):
-        measure("contrast pairs, all layers", who, SLOW, action, needed if who == "elicit" else 0)
+        measure("contrast pairs, all layers", who, len(few), action, needed if who == "elicit" else 0)
         rows[-1]["memory_in_weights"] = 1 + extra_memory(action) / weight_bytes
         say(f"{'':<28} {who:<22} peak memory {rows[-1]['memory_in_weights']:.2f} times the weights")
     for count in (250, 1000, 4000):
@@ -116,21 +119,20 @@ def benchmark_engine(
         if mine and row["who"] != "elicit":
             row["elicit_is_times_faster"] = mine["texts_per_second"] / row["texts_per_second"]
             say(f"{row['work']}: elicit is {row['elicit_is_times_faster']:.1f} times faster than {row['who']}")
-    write_json(
-        out / "results.json",
-        {
-            "schema": 1,
-            "model": model,
-            "dtype": str(weights.model.dtype),
-            "device": str(weights.model.device),
-            "threads": torch.get_num_threads(),
-            "repeats": repeats,
-            "mean_text_tokens": round(tokens_needed(local, QUESTION, samples) / texts, 1),
-            "large_product_flops_per_second": rate,
-            "spearman": numerics,
-            "rows": rows,
-        },
-    )
+    del results["unfinished"]
+    results |= {
+        "model": model,
+        "dtype": str(weights.model.dtype),
+        "device": str(weights.model.device),
+        "threads": torch.get_num_threads(),
+        "repeats": repeats,
+        "mean_text_tokens": round(
+            float(np.mean([len(text.ids) for text in local.prompt(QUESTION).encode(samples)])), 1
+        ),
+        "large_product_flops_per_second": rate,
+        "spearman": numerics,
+    }
+    write_json(out / "results.json", results)
 
 
 def tokens_needed(model: LocalModel, question: Question, texts: list[str]) -> int:
@@ -225,13 +227,13 @@ def rank_agreement(name: str, weights: Weights, adapter: Path | None, texts: lis
     }
 
 
-def product_rate(dtype: torch.dtype, size: int = 2048) -> float:
+def product_rate(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
     """Operations per second of a large matrix product: what the hardware reaches at best."""
-    a, b = (torch.from_numpy(np.ones((size, size), np.float32)).to(dtype) for _ in range(2))
-    a @ b
+    a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    float((a @ b)[0, 0])  # which waits for an accelerator
     seconds = []
     for _ in range(5):
         since = time.perf_counter()
-        a @ b
+        float((a @ b)[0, 0])
         seconds.append(time.perf_counter() - since)
     return 2 * size**3 / statistics.median(seconds)

@@ -6,20 +6,19 @@ the first that did not end.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from elicit.errors import RunError
 from elicit.files import read_json, write_json
 from experiments.benchmark_engine import benchmark_engine
 from experiments.benchmark_probes import benchmark_probes
 from experiments.benchmark_search import benchmark_search
 from experiments.benchmark_training import benchmark_training
+from experiments.peers import PACKAGES, installed
 from experiments.resume import resume
 
-PACKAGES = {"lm-eval": "lm_eval", "elk": "eleuther-elk", "trl": "trl"}
+PEERS_OF = {"training": ["trl"], "engine": ["lm-eval"], "probes": ["elk"], "search": []}
 Row = dict[str, Any]
 
 
@@ -31,36 +30,33 @@ def benchmark_peers(model: str, out: Path, say: Callable[[str], None]) -> None:
         "probes": lambda folder: benchmark_probes(1000, 4096, 32, 2, 3, 20, folder, say),
         "search": lambda folder: benchmark_search(model, None, ("vader/tweets", "vader/nyt"), 24, 3, folder, say),
     }
+    results = resume(out / "results.json", "peers", {"model": model})
     found: dict[str, Any] = {}
     for name, run in parts.items():
         done = out / name / "done.json"
-        ended = resume(done, {"model": model})
-        if not done.is_file():
+        # A benchmark whose peer was installed or changed since is measured again, both sides.
+        with_peers = {peer: installed(peer) for peer in PEERS_OF[name]}
+        ended = resume(done, f"peers, {name}", {"model": model})
+        if not done.is_file() or ended["peers"] != with_peers:
             say(f"benchmark {name}")
             run(out / name)
-            write_json(done, ended)
+            write_json(done, ended | {"peers": with_peers})
         found[name] = read_json(out / name / "results.json")
     rows = comparisons(found)
-    write_json(out / "results.json", {"schema": 1, "model": model, "peers": versions(), "rows": rows})
+    versions = {peer: version for peer in PACKAGES if (version := installed(peer))}
+    write_json(out / "results.json", results | {"peers": versions, "rows": rows})
     for line in table(rows):
         say(line)
 
 
 def comparisons(found: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """One row per peer and work: by how many times the peer takes longer, or needs more, from the benchmarks' results.
-
-    Raises:
-        RunError: the benchmarks compared nothing.
-    """
-    rows = [
+    """One row per peer and work: by how many times the peer takes longer, or needs more, from the benchmarks' results."""
+    return [
         *_speeds(found["engine"]),
         *_training(found["training"]),
         *_probes(found["probes"]),
         *_search(found["search"]),
     ]
-    if not rows:
-        raise RunError("no peer was compared with anything; install some: pip install lm_eval trl")
-    return rows
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -71,17 +67,6 @@ def table(rows: list[Row]) -> list[str]:
         f"{row['theirs']:>{width['theirs']}}  {row['times']:,.1f} times"
         for row in rows
     ]
-
-
-def versions() -> dict[str, str]:
-    """Of the peers that are installed."""
-    out = {}
-    for name, package in PACKAGES.items():
-        try:
-            out[name] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return out
 
 
 def _speeds(engine: Mapping[str, Any]) -> Iterator[Row]:

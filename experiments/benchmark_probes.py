@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from elicit.files import write_json
+from experiments.resume import resume
 from probes import (
     CCS,
     CRC,
@@ -60,12 +61,13 @@ def benchmark_probes(
 ) -> None:
     """Measure, print and write results.json; one thread, on which the many small products of probes are fastest."""
     with _one_thread(), threadpool_limits(1):
-        results: dict[str, Any] = {"schema": 1, "texts": texts, "features": features, "layers": layers}
+        results = resume(out / "results.json", "probes")
+        results |= {"texts": texts, "features": features, "layers": layers}
         results["against_elk"] = against_elk(texts, features, layers, peer_layers, repeats, say)
         write_json(out / "results.json", results)
         results["seconds_30_layers"] = all_probes(say)
         write_json(out / "results.json", results)
-        results["planted"] = planted_direction(seeds, say)
+        results["planted_up_to_sign"] = planted_direction(seeds, say)
         write_json(out / "results.json", results)
 
 
@@ -184,7 +186,7 @@ def all_probes(say: Callable[[str], None]) -> dict[str, float]:
 
 
 def planted_direction(seeds: int, say: Callable[[str], None]) -> dict[str, float]:
-    """Mean AUROC over seeds on new pairs with a planted truth (n = 500, d = 256, signal-to-noise 1)."""
+    """Mean AUROC over seeds on new pairs with a planted truth (n = 500, d = 256, signal-to-noise 1), label-free ones up to sign."""
     found: dict[str, list[float]] = {}
     for seed in range(seeds):
         pairs = planted(n=1000, random_state=seed)
@@ -199,7 +201,7 @@ def planted_direction(seeds: int, say: Callable[[str], None]) -> dict[str, float
         score = probe.score((pairs.x_pos - pairs.x_neg)[test])
         found.setdefault("lda with labels", []).append(float(roc_auc_score(pairs.truth[test], score)))
     means = {name: round(statistics.mean(values), 4) for name, values in found.items()}
-    say(f"planted direction, mean AUROC of {seeds} seeds: {_shown(means)}")
+    say(f"planted direction, mean AUROC of {seeds} seeds, of label-free probes up to sign: {_shown(means)}")
     return means
 
 

@@ -16,18 +16,21 @@ from typing import Any
 import torch
 
 from elicit.domains import Question, load_domain
-from elicit.files import read_json, write_json
+from elicit.files import write_json
 from elicit.language_models.local import LocalModel
 from elicit.methods.states import upper_layers
 from elicit.monitors import VerdictMonitor
 from elicit.processes import count, spread
 from elicit.training import TrainingConfig, train
+from experiments.resume import resume
 
 QUESTION = Question("Is the sentiment of this text positive?")
 
 
 def benchmark_processes(model: str, texts: int, repeats: int, out: Path, say: Callable[[str], None]) -> None:
     """Measure with as many processes as there are, and say how that compares with one; results.json holds all that was measured."""
+    path = out / "results.json"
+    results = {"processes": {}} | resume(path, "processes")
     domain = load_domain("vader/movie").require_labels().balanced_sample(texts)
     local = LocalModel.load(model).uncached()
     layers, config = upper_layers(local.layers), TrainingConfig(texts=texts, epochs=1.0)
@@ -41,8 +44,6 @@ def benchmark_processes(model: str, texts: int, repeats: int, out: Path, say: Ca
         "hidden states": lambda: local.states(QUESTION, domain.texts, layers, log_odds=True),
         "training": learn,
     }
-    path = out / "results.json"
-    results: dict[str, Any] = read_json(path) if path.is_file() else {"schema": 1, "processes": {}}
     alone = results["processes"].get("1", {})
     found: dict[str, Any] = {
         "model": model,

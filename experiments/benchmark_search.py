@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from elicit.domains import Domain, load_domain
-from elicit.evaluation import Resampled, bootstrap_weights, difference, mean_over_seeds
+from elicit.errors import RunError
+from elicit.evaluation import bootstrap_weights, difference, mean_over_seeds
 from elicit.evaluation.bootstrap import weighted_mean
-from elicit.evaluation.metrics import auroc
 from elicit.files import write_json
 from elicit.language_models.loading import load_model
 from elicit.language_models.local import LocalModel
@@ -26,6 +26,7 @@ from elicit.language_models.weights import Weights, hash_of_files
 from elicit.methods import consistency, elicit_monitor, icm
 from elicit.methods.pool import Pool
 from elicit.monitors import VerdictMonitor
+from experiments.experiment import compared, held_out
 from experiments.resume import resume
 
 METHODS = ("icm", "consistency")
@@ -49,15 +50,17 @@ def benchmark_search(
     say: Callable[[str], None],
 ) -> None:
     """Measure, print and write results.json; the same call continues what was interrupted."""
+    if pool > icm.POOL:
+        raise RunError(f"icm labels at most {icm.POOL} texts, and --pool is {pool}")
     path = out / "results.json"
     options = {
         "model": model,
         "adapter": hash_of_files(adapter) if adapter else None,
-        "domains": {name: load_domain(name).fingerprint() for name in domains},
+        "domains": {name: load_domain(name).require_labels().fingerprint() for name in domains},
         "pool": pool,
     }
     empty: dict[str, Any] = {"cost": [], "speed": None, "rows": [], "balance": []}
-    results = empty | resume(path, options)
+    results = empty | resume(path, "search", options)
     if not results["speed"]:
         results["speed"] = speed(model, adapter)
         say(f"a search over many texts: {results['speed']}")
@@ -113,19 +116,18 @@ def speed(model: str, adapter: Path | None) -> dict[str, Any]:
 def balance(monitor: VerdictMonitor, name: str, seed: int) -> dict[str, Any]:
     """By flagged share of the texts searched: AUROC on the same test texts, and its distance from that of the even share."""
     domain = load_domain(name)
-    test = domain.test.sample(TEST)
-    labels = test.label_array()
-    weights = np.concatenate([np.ones((1, len(test)), np.float32), bootstrap_weights(labels, test.groups)])
-    found: dict[str, Any] = {}
-    even: Resampled | None = None
+    test = held_out(domain, TEST)
+    scores, sizes = {}, {}
     for share in SHARES:
         part = with_share(domain.train, share, SHARED, seed)
         elicited = elicit_monitor(monitor, part.unlabelled(), "consistency", seed)
-        figures = auroc(elicited.monitor.score(test.unlabelled()).values, labels, weights)
-        here = Resampled(float(figures[0]), figures[1:])
-        even = even or here
-        found[str(share)] = {"auroc": here.to_json(), "less_even": difference(here, even), "texts": len(part)}
-    return found
+        scores[str(share)], sizes[str(share)] = elicited.monitor.score(test.unlabelled()), len(part)
+    figures, _ = compared(test, scores)
+    even = figures[str(SHARES[0])]
+    return {
+        share: {"auroc": here.to_json(), "less_even": difference(here, even), "texts": sizes[share]}
+        for share, here in figures.items()
+    }
 
 
 def with_share(domain: Domain, share: float, size: int, seed: int) -> Domain:
@@ -215,14 +217,17 @@ def differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     out = {}
     for name in dict.fromkeys(row["domain"] for row in rows):
         right = {(row["method"], row["seed"]): row["right"] for row in rows if row["domain"] == name}
-        shared = set.intersection(*map(set, right.values()))
+        seeds = sorted({seed for _, seed in right if all((method, seed) in right for method in METHODS)})
+        if not seeds:
+            continue
+        shared = set.intersection(*(set(right[method, seed]) for method in METHODS for seed in seeds))
         domain = load_domain(name)
         texts = domain.take([row for row, i in enumerate(domain.ids) if i in shared])
         weights = bootstrap_weights(texts.label_array(), texts.groups)
         weights = np.concatenate([np.ones((1, len(texts)), np.float32), weights])
         gains = [
             weighted_mean([right["consistency", seed][i] - right["icm", seed][i] for i in texts.ids], weights)
-            for seed in sorted({seed for _, seed in right})
+            for seed in seeds
         ]
         out[name] = mean_over_seeds(gains).to_json() | {"texts": len(texts)}
     return out

@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +20,18 @@ from elicit.files import write_json
 from elicit.language_models.endpoint import EndpointModel
 from elicit.language_models.local import LocalModel
 from experiments.benchmark_engine import QUESTION, policy_question
+from experiments.resume import resume
 
 
 def benchmark_served(
     model: str, endpoint: str, texts: int, repeats: int, dtype: str, out: Path, say: Callable[[str], None]
 ) -> None:
     """Measure, print and write results.json: texts per second, medians over the repeats, and how far the log-odds agree."""
+    results = resume(out / "results.json", "served")
     domain = load_domain("vader/amazon").sample(texts)
     local, served = LocalModel.load(model, dtype).uncached(), EndpointModel.load(endpoint).uncached()
     tokens = [len(text.ids) for text in local.prompt(QUESTION).encode(domain.texts)]
-    results: dict[str, Any] = {
-        "schema": 1,
+    results |= {
         "model": model,
         "endpoint": endpoint,
         "texts": len(domain),

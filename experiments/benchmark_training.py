@@ -21,6 +21,7 @@ from elicit.monitors import VerdictMonitor
 from elicit.training import TrainingConfig, train
 from elicit.training.examples import Heads, mixture, verdict_examples
 from experiments.benchmark_engine import extra_memory
+from experiments.peers import installed
 from experiments.resume import resume
 
 SOURCE = "vader/amazon"
@@ -35,13 +36,17 @@ SWEEP_TEXTS = 320
 def benchmark_training(model: str, texts: int, parts: Sequence[str], out: Path, say: Callable[[str], None]) -> None:
     """Measure, print and write results.json; the same call continues what was interrupted."""
     path = out / "results.json"
-    results = resume(path, {"model": model, "texts": texts, "threads": torch.get_num_threads()})
+    options = {"model": model, "texts": texts, "threads": torch.get_num_threads()}
+    results = resume(path, "training", options)
 
     def keep(part: str, found: Any) -> None:
         results[part] = found
         write_json(path, results)
 
-    if "speed" in parts and "speed" not in results:
+    # A peer that was installed since is measured, and ours again beside it.
+    peers = {"trl": installed("trl")}
+    if "speed" in parts and ("speed" not in results or results.get("peers") != peers):
+        results["peers"] = peers
         keep("speed", speed(model, out / "speed", say))
     if "sweep" in parts and "sweep" not in results:
         keep("sweep", sweep(model, out / "sweep", say))

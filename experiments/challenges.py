@@ -29,12 +29,12 @@ from elicit.domains.challenges import (
 )
 from elicit.errors import DomainError, PromptError, RunError
 from elicit.evaluation import difference, mean_over_seeds
-from elicit.evaluation.bootstrap import rounded, undefined
+from elicit.evaluation.bootstrap import resampled_means, undefined
 from elicit.methods import Labelling, elicit_monitor
 from elicit.methods.states import read_upper_layers
 from elicit.monitors import KeywordMonitor, Monitor, ProbeMonitor, Scores, VerdictMonitor
 from elicit.monitors.blend import BlendMonitor
-from elicit.reports.cells import Cell, measure_cell, share, signed
+from elicit.reports.cells import Cell, measure_cell, percent, share, signed
 from elicit.reports.charts import heat_map
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
@@ -178,12 +178,12 @@ class Outcome:
 
     Attributes:
         scores: of the test texts, or None where the method failed.
-        unsure: share of the texts on which it abstains, by "possible" and "impossible"; None where it gives no labels.
+        unsure: 1 for a text on which it abstains, else 0, by "possible" and "impossible"; None where it gives no labels.
         failure: why there are no scores.
     """
 
     scores: Scores | None
-    unsure: Mapping[str, float] | None = None
+    unsure: Mapping[str, Sequence[int]] | None = None
     failure: str = ""
 
 
@@ -300,12 +300,12 @@ class _Work:
         return row | {"verdict": "survives" if row["difference"]["low"] >= LOST else "falls"}
 
 
-def abstention(labelling: Labelling) -> dict[str, float]:
-    """Share of the texts on which a labelling abstains, among those that have an answer and those that have none."""
+def abstention(labelling: Labelling) -> dict[str, list[int]]:
+    """On which texts a labelling abstains, among those that have an answer and those that have none."""
     mixed = np.array([name.startswith(IMPOSSIBLE) for name in labelling.ids])
     return {
-        name: rounded(float(labelling.unsure[among].mean()))
-        for name, among in (("possible", ~mixed), ("impossible", mixed))
+        name: labelling.unsure[among].astype(int).tolist()
+        for name, among in (("possible", ~mixed), (IMPOSSIBLE, mixed))
         if among.any()
     }
 
@@ -316,8 +316,13 @@ def abstentions(outcomes: Mapping[tuple[str, str], Sequence[Outcome]]) -> list[d
     for (challenge, method), held in outcomes.items():
         shares = [each.unsure for each in held if each.unsure and IMPOSSIBLE in each.unsure]
         if shares:
-            means = {name: rounded(statistics.mean(part[name] for part in shares)) for name in ("possible", IMPOSSIBLE)}
-            rows.append({"kind": "abstention", "challenge": challenge, "method": method, "seeds": len(shares)} | means)
+            row = {"kind": "abstention", "challenge": challenge, "method": method, "seeds": len(shares)}
+            row["n"] = min(len(part[IMPOSSIBLE]) for part in shares)
+            for name in (IMPOSSIBLE, "possible"):
+                texts = min(len(part[name]) for part in shares)  # as many for every seed, unless some could not be read
+                parts = [resampled_means(np.array(part[name][:texts], np.float64)) for part in shares]
+                row[name] = mean_over_seeds(parts).to_json()
+            rows.append(row)
     return rows
 
 
@@ -340,9 +345,14 @@ def summary(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, 
         sentences.append(f"{said}; not shown to survive: {', '.join(lost)}." if lost else f"{said}.")
     for row in abstained:
         sentences.append(
-            f"{row['method']} abstains on {row[IMPOSSIBLE]:.0%} of the impossible texts and on {row['possible']:.0%} of the others."
+            f"{row['method']} abstains on {_share(row[IMPOSSIBLE])} of the impossible texts and on {_share(row['possible'])} "
+            "of the others."
         )
     return sentences
+
+
+def _share(figure: Mapping[str, Any]) -> str:
+    return f"{figure['value']:.0%} [{figure['low']:.0%}, {figure['high']:.0%}]"
 
 
 def sections(
@@ -392,9 +402,9 @@ def sections(
     held = [Section("What survives what", drawings=[drawn], tables=[survival])]
     if abstained:
         table = Table(
-            "Share of the texts on which a method gives no label",
+            "Share of the texts on which a method gives no label: means over seeds, 95 % intervals over texts and seeds",
             ("Method", "Impossible texts", "Others"),
-            [(row["method"], share(row[IMPOSSIBLE]), share(row["possible"])) for row in abstained],
+            [(row["method"], percent(row[IMPOSSIBLE]), percent(row["possible"])) for row in abstained],
         )
         held.append(Section("Abstention where there is no answer", tables=[table]))
     return [*held, Section("All figures", tables=[figures])]

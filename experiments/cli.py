@@ -93,7 +93,7 @@ def distractors(seeds: int, out: Path) -> None:
 
 @main.group()
 def benchmark() -> None:
-    """Speed, measured side by side in one process."""
+    """Speed, measured side by side with the same texts."""
 
 
 @benchmark.command()
@@ -127,7 +127,13 @@ def engine(model: str, adapter: Path | None, texts: int, repeats: int, out: Path
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
 @_adapter_option("to start from")
 @click.option("--domain", "domains", multiple=True, default=("vader/tweets", "vader/nyt"), show_default=True)
-@click.option("--pool", default=24, show_default=True, type=click.IntRange(8), help="Texts that both label.")
+@click.option(
+    "--pool",
+    default=24,
+    show_default=True,
+    type=click.IntRange(8),
+    help="Texts that both label, at most as many as icm takes.",
+)
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
 @click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
 def search(model: str, adapter: Path | None, domains: tuple[str, ...], pool: int, seeds: int, out: Path) -> None:
@@ -183,7 +189,7 @@ def training(model: str, texts: int, parts: tuple[str, ...], out: Path) -> None:
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
 @click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
 def peers(model: str, out: Path) -> None:
-    """All of these, and one table of what other tools take for the same; hours on a CPU."""
+    """Engine, search, probes and training, and one table of what other tools take for the same; hours on a CPU."""
     from experiments.benchmark_peers import benchmark_peers
 
     benchmark_peers(model, out, say=click.echo)

@@ -89,6 +89,8 @@ PRESETS = {
 
 def run_control(preset: Preset, folder: Folder) -> Findings:
     """AUROC and safety of every monitor, on whole transcripts and over steps."""
+    if not preset.log and (preset.label or preset.question):
+        raise RunError("--label and --question are about a --log of yours, and none is named")
     transcripts, question = logs(preset) if preset.log else packaged()
     name = "log" if preset.log else PACKAGED
     domain = transcript_domain(name, question, transcripts).sample(preset.transcripts)
@@ -114,7 +116,9 @@ def run_control(preset: Preset, folder: Folder) -> Findings:
         warnings.append(f"no monitor learns from the transcripts' own labels: {reason}")
         folds = 0
     rows = _Work(preset, folder, labelled, steps, folds).rows()
-    return Findings(rows, summary(rows), sections(rows, labelled, steps), MEASURED, warnings)
+    read = "all" if max(len(each.steps) for each in transcripts) <= preset.steps else f"the last {preset.steps}"
+    measured = (*MEASURED, f"Of the steps of a transcript {read} were read one by one.")
+    return Findings(rows, summary(rows), sections(rows, labelled, steps), measured, warnings)
 
 
 def logs(preset: Preset) -> tuple[list[Transcript], Question]:
@@ -325,7 +329,7 @@ def _key(stream: str) -> str:
 def sections(rows: Sequence[Mapping[str, Any]], whole: Domain, steps: UnlabelledDomain) -> list[Section]:
     """Safety against budget, AUROC by reading, and all figures."""
     harmful = sum(label == 1 for label in whole.labels)
-    held = f"{len(whole)} transcripts with a label, {harmful} of them harmful, {len(steps)} steps in all."
+    held = f"{len(whole)} transcripts with a label, {harmful} of them harmful, {len(steps)} steps read."
     panels = {
         f"harm {stream}": [
             Curve(

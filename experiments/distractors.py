@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from elicit.files import write_json
 from experiments.benchmark_probes import LABEL_FREE
+from experiments.resume import resume
 from probes import ClassNorm, ClusterNorm, ErasureNorm, Normalisation
 from probes.testing import found, negation, opinion, random_word
 
@@ -20,8 +22,9 @@ NORMS: dict[str, Callable[[], Normalisation]] = {
 
 
 def run_distractors(seeds: int, out: Path, say: Callable[[str], None]) -> None:
-    """Accuracy against truth and against the distractor: means over seeds of every probe, normalisation and construction."""
-    rows = []
+    """Accuracy, up to sign, against truth and distractor: means over seeds of every probe, normalisation and construction."""
+    rows: list[dict[str, Any]] = []
+    results = resume(out / "results.json", "distractors") | {"accuracy": "up to sign", "rows": rows}
     say(f"{'construction':<14}{'probe':<14}{'norm':<10}{'truth':>7}{'distractor':>12}")
     for construction, make in CONSTRUCTIONS.items():
         for name, new_probe in LABEL_FREE.items():
@@ -37,4 +40,4 @@ def run_distractors(seeds: int, out: Path, say: Callable[[str], None]) -> None:
                 means = {feature: round(statistics.mean(values), 4) for feature, values in both.items()}
                 rows.append({"construction": construction, "probe": name, "norm": norm, "seeds": seeds} | means)
                 say(f"{construction:<14}{name:<14}{norm:<10}{means['truth']:>7.2f}{means['distractor']:>12.2f}")
-        write_json(out / "results.json", {"schema": 1, "rows": rows})
+        write_json(out / "results.json", results)

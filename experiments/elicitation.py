@@ -95,6 +95,8 @@ def run_elicitation(preset: Preset, folder: Folder) -> Findings:
             # In a cache of its own, which goes with it: a reading that an earlier run left would seem to cost nothing.
             outcome = run(config, out, folder.command, folder.say, readings=out / "readings")
             shutil.rmtree(out / "readings", ignore_errors=True)
+            held = read_json(out / "manifest.json")["model"]
+            folder.same("models", preset.model, held, f"{preset.model} is another model than when this began")
             warnings += alarms(outcome.results, f"{start}, seed {seed}")
     rows = [row for name in preset.targets for row in target_rows(folder.domain(name), outs, preset)]
     return Findings(rows, summary(rows), sections(rows, preset), MEASURED, warnings)

@@ -125,10 +125,10 @@ class Folder:
             RunError: it was another one when this began.
         """
         domain = load_domain(name)
-        self._same("domains", name, domain.fingerprint(), f"the data of {name} have changed since this began")
+        self.same("domains", name, domain.fingerprint(), f"the data of {name} have changed since this began")
         return domain
 
-    def _same(self, kind: str, name: str, fingerprint: str, changed: str) -> None:
+    def same(self, kind: str, name: str, fingerprint: str, changed: str) -> None:
         """Keep a fingerprint in the manifest, or compare it with the one that is there."""
         path = self.out / "manifest.json"
         manifest = read_json(path)
@@ -171,7 +171,7 @@ class Folder:
 
             self.say(f"loading {name}")
             model = LocalModel.load(name)
-            self._same("models", name, model.fingerprint(), f"{name} is another model than when this began")
+            self.same("models", name, model.fingerprint(), f"{name} is another model than when this began")
             self._loaded[name] = VerdictMonitor(model)
         return self._loaded[name]
 

@@ -104,7 +104,7 @@ def _drawing(name: str, title: str, panels: Mapping[str, Mapping[str, Mapping[st
         "curves",
         f"{title}, by share of instructions. {said}.",
         curves(held, "share of examples that are instructions", ""),
-        caption=f"{title}, by share of instructions; bands are 95 % intervals over texts or pairs, and seeds.",
+        caption=f"{title}, by share of instructions; bands are 95 % intervals over texts or templates, and seeds.",
     )
 
 

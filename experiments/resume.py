@@ -1,4 +1,4 @@
-"""Results of a benchmark, which the same command continues and another one must not."""
+"""Results of a benchmark, which the same command continues and another one must not touch."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from elicit.errors import RunError
 from elicit.files import read_json
 
 
-def resume(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file of results holds; where there is none, the schema and the options.
+def resume(path: Path, benchmark: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a file of results holds; where there is none, the schema, the benchmark and the options.
 
     Args:
         path: of the file.
-        options: all that decides what is measured, JSON values.
+        benchmark: whose results they are.
+        options: all that decides what is measured, JSON values; none where every call measures anew.
 
     Raises:
-        RunError: the results were measured with other options.
+        RunError: the file holds something else, or was measured with other options.
     """
-    asked = json.loads(json.dumps(options))
+    asked = json.loads(json.dumps(options or {}))
     if not path.is_file():
-        return {"schema": 1, "options": asked}
+        return {"schema": 1, "benchmark": benchmark, "options": asked}
     held: dict[str, Any] = read_json(path)
+    if held.get("benchmark") != benchmark:
+        what = f"of {held['benchmark']}" if "benchmark" in held else "of something else"
+        raise RunError(f"{path} holds results {what}, not of {benchmark}; choose another --out")
     for name, value in asked.items():
-        was = held.get("options", {}).get(name)
+        was = held["options"].get(name)
         if was != value:
             raise RunError(f"{path} was measured with {name} {was!r}, and {value!r} is asked for; choose another --out")
     return held

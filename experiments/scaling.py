@@ -41,9 +41,8 @@ class Preset:
         labels: numbers of target labels, from 0.
         seeds: of training.
         test_texts: at most this many of each target.
-        epochs: over adjacent labels.
-        fewest_examples: target labels are passed over as often as it takes to learn from so many examples, at least once.
-        batch_size: over target labels, where there may be few.
+        fewest_examples: few labels are passed over as often as it takes to learn from so many examples, at least once.
+        batch_size: small, since there may be few labels.
         model: catalogue name, folder or hub id.
     """
 
@@ -53,7 +52,6 @@ class Preset:
     labels: tuple[int, ...]
     seeds: tuple[int, ...]
     test_texts: int
-    epochs: float = 1.0
     fewest_examples: int = 96
     batch_size: int = 8
     model: str = "smollm2-135m-instruct"
@@ -158,14 +156,17 @@ def trained(
     """The model trained on m adjacent labels, then on k labels of the target."""
     monitor = folder.untrained(preset.model)
     if m:
-        config = TrainingConfig(texts=m, epochs=preset.epochs)
-        monitor = folder.trained(f"adjacent-{m}-{seed}", monitor, [source], config, seed)
+        monitor = folder.trained(f"adjacent-{m}-{seed}", monitor, [source], config(preset, m), seed)
     if k:
-        epochs = max(1.0, preset.fewest_examples / k)
-        config = TrainingConfig(texts=k, epochs=epochs, batch_size=preset.batch_size)
         name = f"{labelled.name.replace('/', '-')}-adjacent-{m}-target-{k}-{seed}"
-        monitor = folder.trained(name, monitor, [labelled], config, seed)
+        monitor = folder.trained(name, monitor, [labelled], config(preset, k), seed)
     return monitor
+
+
+def config(preset: Preset, labels: int) -> TrainingConfig:
+    """The same for adjacent labels and for those of the target: what they are worth must not depend on how they were learnt."""
+    epochs = max(1.0, preset.fewest_examples / labels)
+    return TrainingConfig(texts=labels, epochs=epochs, batch_size=preset.batch_size)
 
 
 def worth(adjacent: Resampled, alone: Sequence[Resampled], labels: Sequence[int]) -> dict[str, Any]:
@@ -317,7 +318,7 @@ def _worth(found: Mapping[str, Any]) -> Cell:
 MEASURED = (
     "A monitor is trained on adjacent labels first and then on those of the target. The smaller sets are parts of the larger ones; "
     "both have as many flagged as cleared texts, as far as there are enough.",
-    "Few target labels are passed over several times, so that every training takes some steps.",
+    "Few labels, adjacent or the target’s, are passed over several times, so that every training takes some steps.",
     "Every figure is on the same test texts of the target; intervals draw these texts and seeds, so that differences are paired.",
     "What adjacent labels are worth is read off the curve of target labels alone, made to rise and joined between measured numbers "
     "on a scale of log (1 + k). Nothing is read beyond the last measured number: it is then undefined.",

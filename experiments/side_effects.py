@@ -190,7 +190,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     suite = [row for row in rows if row["kind"] == "suite"]
     return [
         Table(
-            "Questions and instructions: means over seeds, 95 % intervals over texts and seeds",
+            "Questions and instructions: means over seeds, 95 % intervals over texts or templates, and seeds",
             (
                 "Plan",
                 "Follows the question",

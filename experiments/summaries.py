@@ -192,21 +192,24 @@ def _defined_mean(values: Sequence[np.ndarray]) -> float | None:
 def _gain(held: Sequence[Mapping[str, np.ndarray]], before: Mapping[str, np.ndarray], key: str) -> dict[str, Any]:
     known = np.all([np.isfinite(part[key]) for part in (*held, before)], axis=0)
     after = mean_over_seeds([resampled_means(part[key][known]) for part in held])
-    return difference(after, resampled_means(before[key][known]))
+    found = difference(after, resampled_means(before[key][known]))
+    if key == "loss" and "reading" in found:  # the smaller, the better
+        found["reading"] = {"better": "worse", "worse": "better"}.get(found["reading"], found["reading"])
+    return found
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What training did to summaries, and what summaries do to verdicts."""
     quality = {row["model"]: row for row in rows if row["kind"] == "quality"}
     trained, before = quality[TRAINED], quality[UNTRAINED]
-    reading = {"better": "higher", "worse": "lower"}
+    higher, lower = {"better": "higher", "worse": "lower"}, {"better": "lower", "worse": "higher"}
     loss, overlap = trained["loss_gain"], trained["rougeL_gain"]
     sentences = [
         f"ROUGE-L against experts’ summaries is {_number(before['rougeL'])} for the untrained model, "
-        f"{_number(trained['rougeL'])} after training on verdicts ({_said(overlap, reading)}), and "
+        f"{_number(trained['rougeL'])} after training on verdicts ({_said(overlap, higher)}), and "
         f"{_number(quality[LEAD]['rougeL'])} for the first sentence of the text.",
         f"The loss on experts’ summaries is {_number(before['loss'])} nats a token before training and "
-        f"{_number(trained['loss'])} after it ({_said(loss, reading)}).",
+        f"{_number(trained['loss'])} after it ({_said(loss, lower)}).",
     ]
     for row in rows:
         if row["kind"] == "survival" and row["reader"] == TRAINED:

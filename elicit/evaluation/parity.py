@@ -58,7 +58,11 @@ class Parity:
     @property
     def alike(self) -> bool:
         """Whether scores of the one may stand for scores of the other."""
-        return bool(self.rank_correlation >= ALIKE and np.abs(self.difference).max() <= CLOSE)
+        return bool(
+            len(self.difference) >= len(self.served) / 2
+            and self.rank_correlation >= ALIKE
+            and np.abs(self.difference).max() <= CLOSE
+        )
 
     def plain_words(self) -> list[str]:
         """What was found, one line each."""
@@ -92,8 +96,8 @@ class Parity:
         return lines
 
     def _verdict(self) -> str:
-        if not len(self.difference):
-            return "nothing can be compared"
+        if len(self.difference) < max(3, len(self.served) / 2):
+            return "too few texts were scored both ways to tell whether it is the same model"
         if self.alike:
             return "the two are the same model, as far as scores go"
         if self.tokens is not None and not all(self.tokens):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import Question
+from elicit.domains.artefacts import cache_dir
 from elicit.errors import ModelError, PromptError
 from elicit.language_models.address import is_endpoint
 from elicit.language_models.cache import ReadingCache, reading_key
@@ -71,6 +72,11 @@ class LanguageModel(ABC):
         self.max_text_tokens, self.adapter, self.meter = max_text_tokens, adapter, meter
         self._cache = cache
         self._prompts: dict[Question, VerdictPrompt] = {}
+
+    @property
+    def kept_in(self) -> Path:
+        """Folder where what was read or trained with this model is kept for later runs."""
+        return self._cache.path.parent if self._cache else cache_dir()
 
     @property
     @abstractmethod
@@ -300,13 +306,17 @@ class LanguageModel(ABC):
         sampled = range(0, len(suffixes), max(1, len(suffixes) // MASS_SAMPLE))
         last = [[len(suffix) - 1] for suffix in suffixes.values()]
         read = self._read(prefix, list(suffixes.values()), last, prompt, description, sampled)
-        for row, found in zip(suffixes, read, strict=True):
+        weighed = set(sampled)
+        for at, (row, found) in enumerate(zip(suffixes, read, strict=True)):
             if isinstance(found, str):
                 reasons[row] = found
             elif not np.isfinite(found[0]):
                 reasons[row] = NOT_FINITE
             else:
-                values[row], mass[row] = found
+                values[row], mass[row] = (
+                    found[0],
+                    found[1] if at in weighed else np.nan,
+                )  # the same sample, whatever is cached
         return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
 
     def _generate(

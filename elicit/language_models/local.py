@@ -20,7 +20,7 @@ from elicit.language_models.batches import shares_by_length
 from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Engine, Progress
 from elicit.language_models.generation import Sampling, check_generation, generate
-from elicit.language_models.language_model import SAMPLES, LanguageModel, Reading, Tokens
+from elicit.language_models.language_model import NOT_FINITE, SAMPLES, LanguageModel, Reading, Tokens
 from elicit.language_models.loading import DEFAULT_MODEL, context_length, load_model, pick_device, pick_dtype
 from elicit.language_models.prompts import (
     ConversationPrompt,
@@ -231,6 +231,8 @@ class LocalModel(LanguageModel):
                 new: dict[bytes, NDArray[np.float64]] = {}
                 for at, found in self._spread(LocalModel._read_share, wanted, given, step):
                     new |= {keys[part[i]]: values for i, values in zip(at, found, strict=True)}
+                # Where the verdict mass alone was missing, the log-odds stay those of the batch in which they were read first.
+                new |= {key: np.append(held[key][:-1], new[key][-1]) for key in new if key in held}
                 self._keep(new)
                 held |= new
         return [held[key] for key in keys]
@@ -302,8 +304,13 @@ class LocalModel(LanguageModel):
             step(len(rows))
         found, odds = held
         step(len(texts) - len(rows))
+        finite = found.flatten(1).isfinite().all(1)
+        if odds is not None:
+            finite &= odds.isfinite()
+        for row, whole in zip(rows, finite.tolist(), strict=True):
+            reasons[row] = None if whole else NOT_FINITE
         values = found.new_zeros((len(texts), *found.shape[1:]))
-        values[rows] = found
+        values[rows] = torch.where(finite[:, None, None, None], found, 0)
         if odds is None:
             return States(values, layers, tuple(reasons))
         read = np.full(len(texts), np.nan)

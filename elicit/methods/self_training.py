@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from elicit.domains import Row, UnlabelledDomain, make_domain
-from elicit.domains.artefacts import cache_dir
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.language_models.language_model import local_model
 from elicit.methods.cost import START, Pass, Sizes
@@ -112,7 +111,7 @@ def _train(monitor: VerdictMonitor, target: UnlabelledDomain, labelling: Labelli
         vars(config),
         seed,
     ]
-    folder = cache_dir() / "adapters" / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    folder = monitor.model.kept_in / "adapters" / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     found = make_domain(target.name, target.question, rows)
     trained = train_monitor(monitor, [found], folder, config, seed, weights=weights)
     return VerdictMonitor(trained.model, target.question)

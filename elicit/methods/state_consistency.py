@@ -39,6 +39,7 @@ from elicit.monitors.probe import prompt_states
 from elicit.monitors.verdict import VerdictMonitor
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 PENALTIES = tuple(float(10**power) for power in np.arange(-2.0, 3.1, 0.5))  # of kernels with mean diagonal 1
 LAYERS = 3  # the best-predicting layers, whose predictions are averaged
 SWEEPS = 50
@@ -71,8 +72,8 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     used = texts.take(np.flatnonzero(usable))
     labels = repair(found.log_odds, pairs_of(target.rules, used.groups))
     labelling = Labelling(used.ids, labels, found.log_odds)
-    details = found.details(prior) | {"layers": list(chosen), "unsure": int(labelling.unsure.sum())}
-    return Elicited(blend, details, found.warnings(prior), labelling)
+    details = found.details(prior, labels) | {"layers": list(chosen), "unsure": int(labelling.unsure.sum())}
+    return Elicited(blend, details, found.warnings(prior, labels), labelling)
 
 
 @dataclass(frozen=True)
@@ -111,22 +112,22 @@ class Search:
             bias -= float(weight @ mean)
         return np.stack(weights), bias
 
-    def details(self, prior: Floats) -> dict[str, object]:
-        """Figures about the search, none of which involves a label."""
+    def details(self, prior: Floats, labels: Bools) -> dict[str, object]:
+        """Figures about the search and the (n,) labels that obey the rules; none involves a label that somebody gave."""
         p = 1 / (1 + np.exp(-np.clip(self.log_odds, -30, 30)))
         entropy = -np.mean(p * np.log2(np.maximum(p, 1e-12)) + (1 - p) * np.log2(np.maximum(1 - p, 1e-12)))
         return {
             "texts": len(prior),
             "predictability": round(self.predictability, 4),
-            "drift": round(float(np.mean((self.log_odds > 0) != (prior > 0))), 4),
-            "flagged_share": round(float(np.mean(self.log_odds > 0)), 4),
+            "drift": round(float(np.mean(labels != (prior > 0))), 4),
+            "flagged_share": round(float(labels.mean()), 4),
             "mean_label_entropy_bits": round(float(entropy), 4),
             "sweeps": self.sweeps,
         }
 
-    def warnings(self, prior: Floats) -> tuple[str, ...]:
+    def warnings(self, prior: Floats, labels: Bools) -> tuple[str, ...]:
         """Alarms: what makes the labelling doubtful."""
-        share, drift = float(np.mean(self.log_odds > 0)), float(np.mean((self.log_odds > 0) != (prior > 0)))
+        share, drift = float(labels.mean()), float(np.mean(labels != (prior > 0)))
         alarms = []
         if min(share, 1 - share) < 0.02:
             alarms.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from elicit.domains import UnlabelledDomain
+from elicit.domains.rules import pairs_of, repair
 from elicit.errors import DomainError
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.evidence import prior_log_odds
@@ -58,9 +59,10 @@ def thinking(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int, max_t
         raise DomainError(f"{target.name}: {scores.scored.sum()} texts can be read; thinking needs at least {FEWEST}")
     read = scores.values[scores.scored]
     odds = prior_log_odds(fit_calibration(read), read)
-    ids = texts.take(np.flatnonzero(scores.scored)).ids
-    labelling = Labelling(ids, odds > 0, odds)
-    details = {"texts": len(ids), "flagged_share": round(float(np.mean(odds > 0)), 4)}
+    read_texts = texts.take(np.flatnonzero(scores.scored))
+    labels = repair(odds, pairs_of(target.rules, read_texts.groups))
+    labelling = Labelling(read_texts.ids, labels, odds)
+    details = {"texts": len(labels), "flagged_share": round(float(labels.mean()), 4)}
     return Elicited(found, details | {"unsure": int(labelling.unsure.sum())}, (), labelling)
 
 

@@ -75,7 +75,10 @@ def _load(folder: Path, held: dict[str, Any], model: str | None, dtype: str, dev
     reference = held["model"]
     reads_states = kind in (ProbeMonitor.kind, BlendMonitor.kind)
     load = LocalModel.load if reads_states else load_language_model
-    language_model: LanguageModel = load(model or reference["name"], dtype, device, reference["max_text_tokens"])
+    name = model or reference["name"]
+    if dtype == "auto" and not is_endpoint(name):
+        dtype = reference.get("dtype", "auto")  # in which its threshold was fitted
+    language_model: LanguageModel = load(name, dtype, device, reference["max_text_tokens"])
     if (folder / "adapter").is_dir():
         language_model = language_model.with_adapter(folder / "adapter")
     if kind == VerdictMonitor.kind:

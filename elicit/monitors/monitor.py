@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import ModelError
+from elicit.language_models.address import is_endpoint
 from elicit.language_models.language_model import LanguageModel
 from elicit.monitors.scores import Scores
 
@@ -62,4 +63,5 @@ def write_monitor(folder: Path, kind: str, question: Question | None, **held: An
 
 def model_reference(model: LanguageModel) -> dict[str, Any]:
     """What a monitor's folder says about its language model: where to find it, and how to read texts with it."""
-    return {"name": model.name, "max_text_tokens": model.max_text_tokens}
+    held = {"name": model.name, "max_text_tokens": model.max_text_tokens}
+    return held if is_endpoint(model.name) else held | {"dtype": model.dtype.removeprefix("torch.")}

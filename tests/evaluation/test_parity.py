@@ -44,7 +44,12 @@ def test_figures_are_those_of_the_texts_that_both_scored() -> None:
         # 1 − 6·2 / (3·8) = 0.5
         (found([1.0, 3.0, 2.0], [1.0, 2.0, 3.0]), "the two differ: other weights"),
         (found([1.0, 3.0, 2.0], [1.0, 2.0, 3.0], tokens=(True, False, True)), "and so do their tokens"),
-        (found([float("nan")] * 3, [1.0, 2.0, 3.0]), "nothing can be compared"),
+        (found([float("nan")] * 3, [1.0, 2.0, 3.0]), "too few texts were scored both ways"),
+        # Three that agree, of eight that were asked for.
+        (
+            found([1.0, 2.0, 3.0, *[float("nan")] * 5], list(map(float, range(1, 9)))),
+            "too few texts were scored both ways",
+        ),
     ],
 )
 def test_the_last_line_says_what_it_comes_to(parity: Parity, verdict: str) -> None:

@@ -51,14 +51,9 @@ def test_ratios_by_hand() -> None:
     assert all(len(line) < 120 for line in peers.table(rows))
 
 
-def test_without_any_peer_there_is_no_table() -> None:
-    alone = {name: {key: rows[:1] for key, rows in part.items()} for name, part in ALL.items()}
-    with pytest.raises(RunError, match="no peer was compared"):
-        peers.comparisons(alone | {"search": {"cost": SEARCH["cost"][1:]}})
-
-
 def test_a_benchmark_that_ended_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
+    monkeypatch.setattr(peers, "installed", lambda _: None)
 
     def stands_in(name: str, fails: bool = False):
         def run(*arguments) -> None:
@@ -81,6 +76,10 @@ def test_a_benchmark_that_ended_is_not_run_again(tmp_path: Path, monkeypatch: py
     assert calls == ["training", "engine", "probes", "probes", "search"]
     assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 5
     assert any("80.0 times" in line for line in said)
+    monkeypatch.setattr(peers, "installed", lambda peer: "1.0" if peer == "trl" else None)
+    peers.benchmark_peers("m", tmp_path, lambda _: None)
+    assert calls[5:] == ["training"]  # what its peer, which is installed now, is measured with
+    assert json.loads((tmp_path / "results.json").read_text())["peers"] == {"trl": "1.0"}
     with pytest.raises(RunError, match="was measured with model 'm', and 'other' is asked for"):
         peers.benchmark_peers("other", tmp_path, lambda _: None)
 

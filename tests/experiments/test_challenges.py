@@ -112,16 +112,18 @@ def test_methods_that_scored_texts_of_one_class_alone_fail(work) -> None:
 def test_abstentions_by_hand() -> None:
     ids = ("a", "b", f"{IMPOSSIBLE} 0", f"{IMPOSSIBLE} 1")
     labelling = Labelling(ids, np.array([True, True, False, False]), np.array([4.0, 0.1, -0.1, -0.2]))
-    assert abstention(labelling) == {"possible": 0.5, "impossible": 1.0}
-    assert abstention(Labelling(ids[:2], labelling.labels[:2], labelling.log_odds[:2])) == {"possible": 0.5}
+    assert abstention(labelling) == {"possible": [0, 1], "impossible": [1, 1]}
+    assert abstention(Labelling(ids[:2], labelling.labels[:2], labelling.log_odds[:2])) == {"possible": [0, 1]}
     held = {
         ("x", "m"): [
-            Outcome(None, {"possible": 0.5, "impossible": 1.0}),
-            Outcome(None, {"possible": 0.1, "impossible": 0.2}),
+            Outcome(None, {"possible": [0, 1], "impossible": [1, 1, 1, 1]}),
+            Outcome(None, {"possible": [0, 0], "impossible": [0, 1, 0, 0]}),
         ]
     }
-    (row,) = abstentions(held | {(PLAIN, "m"): [Outcome(None, {"possible": 0.5})]})
-    assert (row["possible"], row["impossible"]) == (0.3, 0.6)
+    (row,) = abstentions(held | {(PLAIN, "m"): [Outcome(None, {"possible": [0, 1]})]})
+    assert (row["possible"]["value"], row["impossible"]["value"], row["n"]) == (0.25, 0.625, 4)
+    # Whatever texts and seeds are drawn, the first seed alone abstains on all four.
+    assert row["impossible"]["low"] < 0.625 < row["impossible"]["high"] == 1.0
 
 
 def test_every_challenge_leaves_the_test_rows_and_their_labels_alone() -> None:

@@ -110,6 +110,6 @@ def test_flipping_the_prior_flips_every_label_and_order_does_not_matter() -> Non
 def test_alarms() -> None:
     _, states, _ = planted(5, signal=0.0)
     one_sided = search(states, np.full(len(states), 3.0) + 0.01 * np.random.default_rng(0).normal(size=len(states)))
-    assert any("degenerate" in alarm for alarm in one_sided.warnings(np.full(len(states), 3.0)))
+    assert any("degenerate" in alarm for alarm in one_sided.warnings(np.full(len(states), 3.0), one_sided.log_odds > 0))
     found = search(states, np.random.default_rng(1).normal(size=len(states)))
-    assert any("hardly predict" in alarm for alarm in found.warnings(found.log_odds))
+    assert any("hardly predict" in alarm for alarm in found.warnings(found.log_odds, found.log_odds > 0))
