@@ -121,8 +121,8 @@ def run(
             return _Run(config, out, domains, command, say, readings).finish()
         except (OSError, SafetensorError) as error:
             raise RunError(
-                f"cannot write to {out}: {error}; make room or choose another --out, then run the same command again: what is "
-                "done stays done"
+                f"the run in {out} cannot go on: {error}; if nothing can be written there, make room or choose another --out, then "
+                "run the same command again: what is done stays done"
             ) from error
 
 
