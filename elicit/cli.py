@@ -97,7 +97,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--calibration-texts", default=200, show_default=True, type=texts),
         click.option("--target-texts", default=400, show_default=True, type=texts, help="Of its training split."),
         _training_options,
-        click.option("--seed", default=0, show_default=True),
+        click.option("--seed", default=0, show_default=True, type=click.IntRange(0)),
         click.option(
             "--method", "methods", multiple=True, default=("all",), show_default=True, help="From `elicit methods`."
         ),
@@ -143,7 +143,7 @@ def main(quiet: bool) -> None:
 
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 def demo(out: Path, seed: int) -> None:
     """The main job on the packaged model and data: train on reviews, elicit on tweets and news, measure."""
     methods = tuple(name for name in _all_methods() if name not in NOT_IN_DEMO)
@@ -183,7 +183,7 @@ def plan(out: Path | None, tokens_per_second: float | None, methods: tuple[str, 
 @main.command()
 @_model_options
 @click.option("--source", "sources", multiple=True, required=True, help="Labelled domain; repeat for several.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the monitor.")
 @click.option("--report-to", default="none", show_default=True, help="Tracker of transformers: wandb, tensorboard, …")
 @_training_options
@@ -267,8 +267,8 @@ def train(
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Scores as JSON lines.")
 @click.option("--text", "key", default="text", show_default=True, help="Field that holds the text.")
 @click.option("--question", help="Ask this instead of the monitor's own question.")
-@click.option("--flagged", default="Yes", show_default=True, help="Verdict word for --question.")
-@click.option("--cleared", default="No", show_default=True, help="Verdict word for --question.")
+@click.option("--flagged", help="Verdict word for --question.  [default: Yes]")
+@click.option("--cleared", help="Verdict word for --question.  [default: No]")
 @click.option("--model", help="Language model to use in place of the one that the monitor names.")
 @click.option("--dtype", type=click.Choice(["auto", "bfloat16", "float16", "float32"]), default="auto")
 @click.option("--device", default="auto")
@@ -278,8 +278,8 @@ def score(
     out: Path,
     key: str,
     question: str | None,
-    flagged: str,
-    cleared: str,
+    flagged: str | None,
+    cleared: str | None,
     model: str | None,
     dtype: str,
     device: str,
@@ -292,12 +292,15 @@ def score(
 
     if not texts.is_file():
         raise click.ClickException(f"there is no file {texts}; name a JSON-lines file with one text per line")
-    loaded = load_monitor(monitor, model, dtype, device)
-    calibration = calibration_of(Path(monitor))
-    if question and loaded.question != Question(question, flagged, cleared):
+    chosen = {"--flagged": flagged, "--cleared": cleared}
+    if unasked := [option for option, word in chosen.items() if word and not question]:
+        raise click.UsageError(f"{unasked[0]} is a verdict word of --question, and there is none")
+    loaded, folder = load_monitor(monitor, model, dtype, device), Path(monitor).expanduser()
+    calibration = calibration_of(folder)
+    if question and loaded.question != (asked := Question(question, flagged or "Yes", cleared or "No")):
         # A threshold was fitted for the monitor's own question and says nothing about another.
-        loaded.question, calibration = Question(question, flagged, cleared), None
-    total, unscored = score_file(loaded, texts, out, calibration, key, f"{Path(monitor).resolve()} {model}")
+        loaded.question, calibration = asked, None
+    total, unscored = score_file(loaded, texts, out, calibration, key, folder if folder.is_dir() else None)
     click.echo(f"scores: {out}" + (f" ({unscored} texts are unscored; each line says why)" if unscored else ""))
     if total and unscored == total:
         raise click.ClickException(f"none of the {total} texts could be scored; {out} says why")

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from elicit.domains import Domain, check_overlap, drop_overlap, load_domain
+from elicit.domains import Domain, check_names, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.errors import DivergedError, DomainError, PromptError, RunError
 from elicit.evaluation import evaluate_target
@@ -143,10 +143,8 @@ class Domains:
             raise RunError(f"no source labels for {', '.join(config.methods)}; name at least one --source")
         self.sources = [load_domain(name) for name in config.sources]
         self.targets = [load_domain(name) for name in config.targets]
-        names = [target.name for target in self.targets]
-        for name in names:
-            if names.count(name) > 1:
-                raise DomainError(f"two targets are called {name}; give each its own name")
+        check_names("sources", self.sources)
+        check_names("targets", self.targets)
         self.warnings: list[str] = []
         if not config.drop_overlap:
             check_overlap(self.sources, self.targets)

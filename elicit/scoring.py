@@ -37,7 +37,7 @@ def score_file(
     out: Path,
     calibration: Calibration | None = None,
     key: str = "text",
-    monitor_name: str = "",
+    monitor_folder: Path | None = None,
 ) -> tuple[int, int]:
     """Score a JSON-lines file; one line of output per line of input, in the same order.
 
@@ -50,7 +50,7 @@ def score_file(
         out: where the scores go.
         calibration: gives verdicts and confidences as well.
         key: which field holds the text.
-        monitor_name: tells the monitor from others whose unfinished scores may lie beside `out`.
+        monitor_folder: where the monitor lies, if it does: unfinished scores of one that is there no more are not continued.
 
     Returns:
         number of texts, and how many of them are unscored.
@@ -68,7 +68,7 @@ def score_file(
     if texts.suffix in (".csv", ".parquet", ".tsv", ".xlsx"):
         raise RunError(f"{texts.name} is no JSON-lines file; write one object with a field {key!r} per line")
     try:
-        part = _part(out, texts, key, monitor, monitor_name, calibration)
+        part = _part(out, texts, key, monitor, monitor_folder, calibration)
         with _only_one(part):
             return _continue(monitor, texts, out, part, calibration, key)
     except OSError as error:
@@ -153,7 +153,7 @@ def _score(monitor: Monitor, lines: list[_Line]) -> Scores:
 
 
 def _part(
-    out: Path, texts: Path, key: str, monitor: Monitor, monitor_name: str, calibration: Calibration | None
+    out: Path, texts: Path, key: str, monitor: Monitor, monitor_folder: Path | None, calibration: Calibration | None
 ) -> Path:
     """Where unfinished scores lie: named after all that decides them, so that none of another input or monitor is taken up."""
     if not texts.is_file():
@@ -163,12 +163,12 @@ def _part(
         str(texts.resolve()),
         *_stamp(texts),
         key,
-        monitor_name,
+        str(monitor_folder.resolve()) if monitor_folder else "",
         # A monitor may have been trained again in its folder.
         [
-            [path.name, *_stamp(path)]
-            for path in sorted(Path(monitor_name).glob("*"))
-            if monitor_name and path.is_file()
+            [str(path), *_stamp(path)]
+            for path in sorted(monitor_folder.rglob("*") if monitor_folder else ())
+            if path.is_file()
         ],
         model.fingerprint() if model is not None else "",
         str(monitor.question),

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from elicit.domains import Domain, load_domain
+from elicit.domains import Domain, check_names, load_domain
 from elicit.errors import DomainError, RunError
 from elicit.evaluation import evaluate_target
 from elicit.files import read_json, write_json
@@ -57,8 +57,11 @@ def train_sources(
     """
     domains = [load_domain(name) for name in sources]
     asked = {"model": model, "sources": list(sources), "seed": seed, "config": asdict(config)}
+    check_names("sources", domains)
     parts = [domain.require_labels().train.require_labels() for domain in domains]
-    validation = [_both_classes(domain.calibration) for domain in domains]
+    validation = [_both_classes(domain) for domain in domains]
+    for domain in domains:
+        assert len(domain.test)  # which raises when groups leave it empty
     check_contradictions(domains)
     _claim(out, asked)
     base = VerdictMonitor(LocalModel.load(model, dtype, device))
@@ -147,10 +150,10 @@ def _figures(trained: Training) -> dict[str, Any]:
     return {"examples": trained.examples, "history": trained.history, "notes": list(trained.notes)}
 
 
-def _both_classes(part: Domain) -> Domain | None:
+def _both_classes(domain: Domain) -> Domain | None:
     """A source's validation texts, or None where the split is too small to measure anything on."""
     try:
-        return part.require_labels()
+        return domain.calibration.require_labels()
     except DomainError:
         return None
 

@@ -87,13 +87,13 @@ def test_unfinished_scores_of_other_texts_or_another_monitor_are_not_continued(m
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        score_file(Dying({}, 0.0, monitor.question), source, out, monitor_name="one")
+        score_file(Dying({}, 0.0, monitor.question), source, out, monitor_folder=tmp_path / "one")
     (part,) = tmp_path.glob(".out.jsonl.*.part")
     part.write_text('{"id": "0", "score": 9.0}\n')
-    score_file(monitor, source, out, monitor_name="two")
+    score_file(monitor, source, out, monitor_folder=tmp_path / "two")
     assert [line["score"] for line in lines(out)] == [2.5, -1.5]
     source.write_text('{"text": "bad"}\n{"text": "good"}\n\n')
-    score_file(monitor, source, out, monitor_name="one")
+    score_file(monitor, source, out, monitor_folder=tmp_path / "one")
     assert [line.get("score") for line in lines(out)] == [-1.5, 2.5, None]
 
 
@@ -108,11 +108,11 @@ def test_unfinished_scores_of_a_monitor_that_was_trained_again_are_not_continued
 
     (folder / "monitor.json").write_text("before")
     with pytest.raises(KeyboardInterrupt):
-        score_file(Dying({}, 0.0, monitor.question), source, out, monitor_name=str(folder))
+        score_file(Dying({}, 0.0, monitor.question), source, out, monitor_folder=folder)
     (part,) = tmp_path.glob(".out.jsonl.*.part")
     part.write_text('{"id": "0", "score": 9.0}\n')
     (folder / "monitor.json").write_text("trained again")
-    score_file(monitor, source, out, monitor_name=str(folder))
+    score_file(monitor, source, out, monitor_folder=folder)
     assert [line["score"] for line in lines(out)] == [2.5, -1.5]
 
 

@@ -1,7 +1,16 @@
 """Texts, questions, labels and groups: the catalogue, files of one's own, splits and leakage checks."""
 
 from elicit.domains.catalogue import describe, domain_names
-from elicit.domains.domain import Domain, Question, Row, UnlabelledDomain, check_overlap, drop_overlap, make_domain
+from elicit.domains.domain import (
+    Domain,
+    Question,
+    Row,
+    UnlabelledDomain,
+    check_names,
+    check_overlap,
+    drop_overlap,
+    make_domain,
+)
 from elicit.domains.files import load_domain
 from elicit.domains.rules import Exclusive, Implies, Opposite, Rule, Same
 
@@ -15,6 +24,7 @@ __all__ = [
     "Rule",
     "Same",
     "UnlabelledDomain",
+    "check_names",
     "check_overlap",
     "describe",
     "domain_names",

@@ -314,6 +314,18 @@ def make_domain(
     )
 
 
+def check_names(what: str, domains: Sequence[Domain]) -> None:
+    """Refuse domains of one name, whose figures could not be told apart.
+
+    Raises:
+        DomainError: two of them have it.
+    """
+    names = [domain.name for domain in domains]
+    for name in names:
+        if names.count(name) > 1:
+            raise DomainError(f"two {what} are called {name}; give each its own name")
+
+
 def check_overlap(sources: Sequence[Domain], targets: Sequence[Domain]) -> None:
     """Refuse sources that share texts with a target.
 

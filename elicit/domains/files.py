@@ -218,7 +218,7 @@ def _read_jsonl(name: str, path: Path) -> Iterator[Record]:
         where = f"row {row} (line {number})"
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits are no JSONDecodeError
             raise DomainError(f"{name}: {where} of {path} is not JSON: {error}; write one object per line") from None
         if not isinstance(record, dict):
             raise DomainError(f"{name}: {where} of {path} is no JSON object; write one object per line")

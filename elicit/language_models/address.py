@@ -40,6 +40,10 @@ class Address:
             raise ModelError(f"{url} is no address ({error}); write endpoint:http://HOST:PORT/v1#NAME") from error
         if parts.username or parts.password:
             raise ModelError("an address with a password would be written to disk; put the key into ELICIT_API_KEY")
+        if parts.query:
+            raise ModelError(
+                "what stands behind a ? in an address would be written to disk; put a key into ELICIT_API_KEY"
+            )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ModelError(f"{url!r} is no http address; write endpoint:http://HOST:PORT/v1#NAME")
         return cls(url.rstrip("/"), model, tokenizer)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from elicit.domains.artefacts import cache_dir
 
-SCHEMA = 1  # raise it when the engine gives other values for the same key
+SCHEMA = 2  # raise it when the engine gives other values for the same key
 _log = logging.getLogger(__name__)
 
 

@@ -200,8 +200,16 @@ def _keep_freed_memory() -> None:
 
 def pick_device(device: str) -> torch.device:
     """The device to use: "auto" takes a GPU when there is one."""
-    if device != "auto":
+    if device not in ("auto", "cuda"):
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(
+                f"there is no device {device!r} here ({str(error).splitlines()[0]}); choose auto or cpu"
+            ) from error
         return torch.device(device)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("there is no GPU here that PyTorch can use; choose --device auto or cpu")
     if torch.cuda.is_available():
         # Of several processes that a launcher started each has a GPU of its own.
         return torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda")

@@ -173,6 +173,11 @@ class LocalModel(LanguageModel):
         return self._weights.model
 
     @property
+    def device(self) -> str:
+        """Where it is, as it was asked for: "auto" may mean another GPU in each process."""
+        return self._weights.origin[2] if self._weights.origin else str(self.transformers_model.device)
+
+    @property
     def dtype(self) -> str:
         """Of the weights, as torch names it."""
         return str(self.transformers_model.dtype)

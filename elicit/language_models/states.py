@@ -21,8 +21,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from elicit.domains.artefacts import cache_dir
+from elicit.errors import RunError
 
-SCHEMA = "1"  # raise it when the engine gives other states for the same key
+SCHEMA = "2"  # raise it when the engine gives other states for the same key
 GIGABYTES = 20.0
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,14 @@ class States:
         )
 
 
+def _room_asked_for() -> float:
+    asked = os.environ.get("ELICIT_STATES_GB", str(GIGABYTES))
+    try:
+        return float(asked)
+    except ValueError:
+        raise RunError(f"ELICIT_STATES_GB is {asked!r}; give a number of gigabytes, 20 say") from None
+
+
 class StateCache:
     """Shards of hidden states in the user's cache; the least recently used go when they take too much room.
 
@@ -70,7 +79,7 @@ class StateCache:
 
     def __init__(self, folder: Path | None = None, gigabytes: float | None = None) -> None:
         self.folder = folder or cache_dir() / "states"
-        self._room = 1e9 * (float(os.environ.get("ELICIT_STATES_GB", GIGABYTES)) if gigabytes is None else gigabytes)
+        self._room = 1e9 * (_room_asked_for() if gigabytes is None else gigabytes)
 
     def get(self, key: bytes, layers: Sequence[int], log_odds: bool) -> tuple[torch.Tensor, torch.Tensor | None] | None:
         """(m, 3, l, d) states and perhaps (m,) log-odds of a shard's texts, or None when nobody computed them yet."""

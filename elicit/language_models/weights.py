@@ -58,9 +58,16 @@ class Weights:
                 self.peft.load_adapter(str(folder), adapter_name=name, **options)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(f"{folder} is no adapter for this model: {str(error).splitlines()[0]}") from error
-        self.peft.to(self.model.dtype).eval()
+        self._cast(name)
+        self.peft.eval()
         self.forget_active()
         return name
+
+    def _cast(self, adapter: str) -> None:
+        """Bring an adapter to the model's dtype: the adapter alone, since buffers such as rotary frequencies stay in float32."""
+        for name, parameter in self.peft.named_parameters():
+            if adapter in name.split("."):
+                parameter.data = parameter.data.to(self.model.dtype)
 
 
 def hash_of_files(folder: Path) -> str:

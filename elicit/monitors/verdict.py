@@ -34,6 +34,10 @@ class VerdictMonitor(Monitor):
 
 
 def save_adapter(model: LanguageModel, folder: Path) -> None:
-    """Copy the model's LoRA adapter, if it has one, to the folder `adapter` of a monitor."""
-    if model.adapter is not None and model.adapter.resolve() != (folder / "adapter").resolve():
-        shutil.copytree(model.adapter, folder / "adapter", dirs_exist_ok=True)
+    """Copy the model's LoRA adapter, if it has one, to the folder `adapter` of a monitor, of which nothing older is left."""
+    for older in ("monitor.json", "calibration.json"):
+        (folder / older).unlink(missing_ok=True)
+    if model.adapter is None or model.adapter.resolve() != (folder / "adapter").resolve():
+        shutil.rmtree(folder / "adapter", ignore_errors=True)
+        if model.adapter is not None:
+            shutil.copytree(model.adapter, folder / "adapter")

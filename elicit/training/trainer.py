@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather_object
+from peft import PeftModel
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
@@ -140,6 +141,14 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
             warnings.warn(f"{kind} is trained without {name} ({reason})", RuntimeWarning, stacklevel=2)
         return self._ways[name]
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Of several adapters keep the one that learns: with others beside it, it is not always the one that is read back."""
+        if not isinstance(self.model, PeftModel):
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            folder = output_dir or self.args.output_dir
+            self.model.save_pretrained(folder, selected_adapters=["default"], state_dict=state_dict)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self.trunk is not None:
@@ -201,7 +210,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         control.should_log = control.should_log or control.should_save or control.should_training_stop
         return control
 
-    def on_log(self, _arguments: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> Any:
+    def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> Any:
         figures = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if not (kept := _figures({"step": state.global_step} | figures)):
             return control
@@ -212,7 +221,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self._say(", ".join(f"{words} {value}" for words, value in self._shown.items()))
         loss = figures.get("loss")
         first = next((entry["loss"] for entry in self.history if "loss" in entry), math.nan)
-        broken = [name for name in ("grad_norm", "eval_loss") if not math.isfinite(figures.get(name, 0.0))]
+        # In float16 a step whose gradient overflows is left out, and the next one scales it down.
+        looked_at = ("eval_loss",) if getattr(arguments, "fp16", False) else ("grad_norm", "eval_loss")
+        broken = [name for name in looked_at if not math.isfinite(figures.get(name, 0.0))]
         if broken and loss is None:
             loss = figures[broken[0]]
         if broken or (loss is not None and not loss <= 2 * first + 1):

@@ -361,6 +361,11 @@ class _Stage:
                     mark.write_text(self.asked, encoding="utf-8")
             trainer.accelerator.wait_for_everyone()
             trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+            # Raised by all processes, of which only one writes.
+            if watch.diverged and _last_checkpoint(checkpoints) is None:
+                raise DivergedError(
+                    f"training diverged before its first checkpoint: {watch.diverged}; lower the learning rate"
+                )
             if config.patience and not watch.diverged and trainer.state.global_step < trainer.state.max_steps:
                 notes.append(f"stopped early, after {trainer.state.global_step} of {trainer.state.max_steps} steps")
             if trainer.is_world_process_zero():
@@ -445,10 +450,7 @@ class _Stage:
             learner.save_pretrained(str(self.folder), **named)
         else:
             last = _last_checkpoint(checkpoints)
-            if last is None:
-                raise DivergedError(
-                    f"training diverged before its first checkpoint: {diverged}; lower the learning rate"
-                )
+            assert last is not None
             for file in Path(last).glob("*adapter_*" if not self.config.full else "*model*"):
                 if file.is_file():
                     shutil.copy2(file, self.folder / file.name)
@@ -494,7 +496,7 @@ def _learning(model: LocalModel, config: TrainingConfig, seed: int) -> Iterator[
 def _trained(base: LocalModel, folder: Path, dtype: str = "") -> LocalModel:
     """Weights of a folder or model on the device of another, in its dtype unless another one is named."""
     dtype = dtype or str(base.transformers_model.dtype).removeprefix("torch.")
-    return LocalModel.load(str(folder), dtype, str(base.transformers_model.device), base.max_text_tokens)
+    return LocalModel.load(str(folder), dtype, base.device, base.max_text_tokens)
 
 
 @contextmanager

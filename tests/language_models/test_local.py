@@ -149,6 +149,24 @@ class TestLocalModel:
         prints = {model.fingerprint() for model in (base, one, two)}
         assert len(prints) == 3
 
+    def test_an_adapter_leaves_the_model_beside_it_as_it_was_to_the_last_bit(
+        self, make_model, make_tokenizer, tmp_path
+    ):
+        """In bfloat16: rotary frequencies are buffers, in float32, and a cast of everything would round them."""
+        base = LocalModel.from_transformers(make_model().to(torch.bfloat16), make_tokenizer())
+        rotary = base.transformers_model.model.rotary_emb
+        rotary.inv_freq = rotary.original_inv_freq = 10000.0 ** -torch.linspace(0, 1, len(rotary.inv_freq))
+        before, texts = rotary.inv_freq.clone(), ["one text", "another text, which is somewhat longer"]
+        read = base.log_odds(QUESTION, texts).values
+        with base.trainable_adapter(2, seed=1) as peft:
+            peft.save_pretrained(tmp_path, selected_adapters=["default"])
+        adapted = base.with_adapter(tmp_path)
+        adapted.log_odds(QUESTION, texts)
+        assert rotary.inv_freq.dtype == torch.float32
+        assert torch.equal(rotary.inv_freq, before)
+        assert {p.dtype for p in adapted.transformers_model.parameters()} == {torch.bfloat16}
+        np.testing.assert_array_equal(base.log_odds(QUESTION, texts).values, read)
+
     def test_a_folder_that_is_no_adapter(self, make_model, make_tokenizer, tmp_path):
         base = LocalModel.from_transformers(make_model(), make_tokenizer())
         with pytest.raises(ModelError, match="is no adapter for this model"):

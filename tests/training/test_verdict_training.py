@@ -545,6 +545,31 @@ def test_a_loss_that_diverges_between_two_logs_is_seen_before_it_is_kept(base, t
     assert again.history == found.history
 
 
+def test_a_training_that_starts_from_a_trained_monitor_goes_on_where_it_was_killed(
+    base, tmp_path: Path, monkeypatch
+) -> None:
+    """Beside another adapter, the one that learns is what a checkpoint holds and gives back."""
+    first = train_monitor(base, [domain("film")], tmp_path / "first", CONFIG)
+    whole = train_monitor(first, [domain("book")], tmp_path / "whole", CONFIG)
+    original = trainer_module.VerdictTrainer.compute_loss
+
+    def dies(self, *arguments, **named):
+        if self.state.global_step == 5:
+            raise KeyboardInterrupt
+        return original(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module.VerdictTrainer, "compute_loss", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train_monitor(first, [domain("book")], tmp_path / "again", CONFIG)
+    (checkpoint,) = (tmp_path / "again" / "checkpoints").glob("checkpoint-*")
+    assert (checkpoint / "adapter_model.safetensors").is_file()
+    assert not [path for path in checkpoint.iterdir() if path.is_dir()]
+    assert not list(checkpoint.glob("*.bin"))
+    again = train_monitor(first, [domain("book")], tmp_path / "again", CONFIG)
+    assert again.model.fingerprint() == whole.model.fingerprint()
+
+
 def test_gradient_checkpointing_and_length_grouping_learn_too(base, tmp_path: Path) -> None:
     source = domain("film")
     config = dataclasses.replace(CONFIG, gradient_checkpointing=True, length_grouping=True, epochs=6.0)
