@@ -47,6 +47,7 @@ def leading_eigenpairs(
     image = rest if metric is None else metric(rest)
     norm = (rest * image).sum(-1).clamp(min=0).sqrt()
     exhausted = norm == 0
+    below, filled = torch.zeros_like(norm), torch.zeros_like(exhausted)
     for step in range(steps):
         safe = torch.where(exhausted, torch.full_like(norm, torch.inf), norm)[:, None]
         basis[:, step] = rest / safe
@@ -54,7 +55,8 @@ def leading_eigenpairs(
             images[:, step] = image / safe
         rest = product(images[:, step])
         # Zeros stand in for a layer that is done; a value below its spectrum keeps them out of the leading pairs.
-        below = -1 - 2 * diagonal[:, : step + 1].abs().amax(-1)
+        below = torch.where(exhausted & ~filled, -1 - 2 * diagonal[:, : step + 1].abs().amax(-1), below)
+        filled = exhausted
         diagonal[:, step] = torch.where(exhausted, below, (rest * images[:, step]).sum(-1))
         # Twice is enough (Giraud & Langou, 2005) to keep the basis orthogonal to working precision.
         for _ in range(2):

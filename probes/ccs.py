@@ -5,8 +5,8 @@ With p⁺ = σ(θᵀφ(x⁺) + b) and p⁻ = σ(θᵀφ(x⁻) + b), minimise the
     [p⁺ − (1 − p⁻)]²  +  min(p⁺, p⁻)²         (consistency + confidence, §2.2)
 
 plus ½·λ(‖θ‖² + b²), from several starts; the lowest objective wins. All layers and restarts of a block are one batched
-problem. The score is ½(logit p⁺ − logit p⁻), which orders texts like the paper's ½(p⁺ + 1 − p⁻) where that does not
-saturate.
+problem. The score is ½(logit p⁺ − logit p⁻): above 0 where the paper's ½(p⁺ + 1 − p⁻) is above one half, and without
+its ties where that saturates.
 """
 
 from __future__ import annotations

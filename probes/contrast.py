@@ -69,6 +69,7 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
         """
         pos, neg, self.layered_ = as_pairs(x_pos, x_neg)
         check_enough(pos)
+        self.variants_ = pos.shape[1]
         self.norm_ = clone(self.norm) if self.norm is not None else self._default_norm()
         statistics, found, scores = [], [], []
         n, variants, layers, width = pos.shape
@@ -79,12 +80,12 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
             halves = pos.new_empty((2, len(chunk), n, variants, width), dtype=torch.float32)
             for place, layer in enumerate(chunk):
                 p, q = pos[:, :, layer].double(), neg[:, :, layer].double()
+                self._check_varied(p, q, layer)
                 state = self.norm_.fit_layer(p, q)
                 products.append(self.norm_.take_products())
                 statistics.append(state)
                 p, q = self.norm_.set_state([state]).apply(p[:, :, None], q[:, :, None])
                 halves[0, place], halves[1, place] = p[:, :, 0], q[:, :, 0]
-                self._check_varied(halves[0, place], halves[1, place], layer)
             known = [product for product in products if product is not None]
             self._products = torch.stack(known) if len(known) == len(chunk) else None
             part = self._solve(halves[0], halves[1])
@@ -152,6 +153,8 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
         layers, width = self.direction_.shape
         if pos.shape[2:] != (layers, width):
             raise ValueError(f"states have (l, d) = {tuple(pos.shape[2:])}; the probe was fitted on {(layers, width)}")
+        if pos.shape[1] != self.variants_:
+            raise ValueError(f"states have {pos.shape[1]} prompt variants; the probe was fitted on {self.variants_}")
         parts = []
         for _, p, q in row_blocks(pos, neg):
             p, q = self.norm_.apply(p.double(), q.double())
@@ -231,7 +234,7 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
         for source, copy in ((self, probe), (self.norm_, probe.norm_)):
             for name in source.state_names:
                 setattr(copy, name, getattr(source, name)[layer].clone())
-        probe.layered_ = False
+        probe.layered_, probe.variants_ = False, self.variants_
         probe._fitted_scores = None if self._fitted_scores is None else self._fitted_scores[:, layer]
         return probe
 
@@ -240,7 +243,9 @@ class ContrastProbe(BaseEstimator, ABC):  # type: ignore[misc]
         self._check_fitted()
         parts: tuple[tuple[str, ContrastProbe | Normalisation], ...] = (("", self), ("norm_.", self.norm_))
         arrays = {prefix + name: getattr(part, name) for prefix, part in parts for name in part.state_names}
-        save_probe(Path(folder), self, arrays, {"layered_": self.layered_}, {"norm_": self.norm_})
+        save_probe(
+            Path(folder), self, arrays, {"layered_": self.layered_, "variants_": self.variants_}, {"norm_": self.norm_}
+        )
 
     def restore(self) -> None:
         """Called after loading: the scores of the fitted texts are not kept on disk."""

@@ -1,9 +1,10 @@
 """Ensembles of weak directions, weighted by their consensus: the spectral meta-learner (Parisi, Strino, Nadler &
 Kluger, 2014, PNAS 111(4)).
 
-Each member splits the texts in two. If members err independently given the truth, the off-diagonal of their agreement
-matrix has rank one, and its leading eigenvector holds each member's balanced accuracy, sign included, without a label.
-A member's share in the ensemble's direction is its entry; members that agree with no other get no weight.
+Each member splits the texts in two. If members err independently given the truth, the off-diagonal of the covariance
+of their verdicts has rank one, and its leading eigenvector holds by how much each member's balanced accuracy exceeds one
+half, sign included and up to a factor, without a label. A member's share in the ensemble's direction is its entry;
+members whose verdicts go with no other's get no weight.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class EnsembleProbe(ContrastProbe):
 
     Fitted attributes beside those of `ContrastProbe`:
         weights_: (l, m) each member's weight.
-        consensus_: (l,) share of the squared agreement between members that one common cause explains, 0 to 1.
+        consensus_: (l,) share of the squared covariances of members that one common cause explains, 0 to 1.
     """
 
     state_names = (*ContrastProbe.state_names, "weights_", "consensus_")
@@ -51,9 +52,11 @@ class EnsembleProbe(ContrastProbe):
         scores = torch.einsum("lmd,lnd->lmn", directions, rows)
         spread = scores.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-30)
         directions, verdicts = directions / spread, torch.sign(scores).double()
-        agreement = torch.bmm(verdicts, verdicts.transpose(1, 2)) / verdicts.shape[-1]
-        agreement = agreement - torch.diag_embed(torch.diagonal(agreement, dim1=1, dim2=2))
-        values, vectors = torch.linalg.eigh(agreement)
+        # Verdicts that are mostly "no" agree by that alone.
+        verdicts = verdicts - verdicts.mean(-1, keepdim=True)
+        covariance = torch.bmm(verdicts, verdicts.transpose(1, 2)) / verdicts.shape[-1]
+        covariance = covariance - torch.diag_embed(torch.diagonal(covariance, dim1=1, dim2=2))
+        values, vectors = torch.linalg.eigh(covariance)
         weights = vectors[..., -1]
         explained = values[:, -1].square() / values.square().sum(-1).clamp(min=1e-30)
         return {

@@ -45,9 +45,12 @@ class LEACE(BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: shapes differ, n < 2, or values are not finite.
         """
-        for name in ("_count", "_sum", "_squares", "_sum_z", "_cross"):
+        for name in ("_count", "_sum", "_squares", "_sum_z", "_cross", "mean_", "left_", "right_"):
             self.__dict__.pop(name, None)
-        return self.update(x, z)
+        self.update(x, z)
+        if self._count < 2:
+            raise ValueError("LEACE needs at least two texts")
+        return self
 
     def update(self, x: ArrayLike, z: ArrayLike) -> Self:
         """Add texts. The result is that of one `fit` on all of them, up to rounding."""
@@ -61,6 +64,8 @@ class LEACE(BaseEstimator):  # type: ignore[misc]
             bad = (~torch.isfinite(tensor)).any(-1).nonzero()
             if len(bad):
                 raise ValueError(f"{name}: example {int(bad[0])} has NaN or infinite values")
+        if not len(states):
+            return self
         if not hasattr(self, "_count"):
             self._count, self._sum = 0, states.new_zeros(states.shape[1])
             self._squares = states.new_zeros((states.shape[1], states.shape[1]))
@@ -193,7 +198,12 @@ def erase(away: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.
 def erasing_factors(
     cross: torch.Tensor, solve: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(d, k) factors C(CᵀΣ⁻¹C)⁺ and Σ⁻¹C for a cross-covariance C (d, k)."""
+    """(d, k) factors C(CᵀΣ⁻¹C)⁺ and Σ⁻¹C for a cross-covariance C (d, k), whose columns are brought to one length first.
+
+    The erasure is the same whatever the columns' lengths are; the pseudo-inverse would take a short one for rounding.
+    """
+    length = torch.linalg.vector_norm(cross, dim=0)
+    cross = cross / torch.where(length > 0, length, torch.ones_like(length))
     right = solve(cross)
     inner = cross.T @ right
     return cross @ torch.linalg.pinv((inner + inner.T) / 2, rtol=1e-10, hermitian=True), right

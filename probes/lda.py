@@ -19,31 +19,33 @@ class LDAProbe(SupervisedProbe):
 
     Args:
         shrinkage: s between 0 and 1, or "auto" for Ledoit and Wolf's estimate. At 0 with n < d the pseudo-inverse is
-            used.
+            used. d counts the features that vary.
     """
 
     def __init__(self, shrinkage: float | Literal["auto"] = "auto") -> None:
         self.shrinkage = shrinkage
 
-    def _fit_layer(self, z: Floats, y: NDArray[np.int64]) -> tuple[Floats, float]:
+    def _fit_layer(self, z: Floats, y: NDArray[np.int64], width: int) -> tuple[Floats, float]:
         low, high = class_means(z, y)
         centred = within_classes(z, y)
         covariance = centred.T @ centred / len(z)
-        share = ledoit_wolf(centred, covariance) if self.shrinkage == "auto" else self.shrinkage
+        share = ledoit_wolf(centred, covariance, width) if self.shrinkage == "auto" else self.shrinkage
         if not 0 <= share <= 1:
             raise ValueError(f"shrinkage is {share}; it is 'auto' or lies between 0 and 1")
-        width = len(low)
-        shrunk = (1 - share) * covariance + share * np.trace(covariance) / width * np.eye(width)
-        weight = (
+        floor = share * float(np.trace(covariance)) / width
+        shrunk = (1 - share) * covariance + floor * np.eye(len(low))
+        if not centred.any():  # classes without any spread: their difference is all there is
+            return gaussian_log_odds(high - low, z, y)
+        weight: Floats = (
             np.linalg.lstsq(shrunk, high - low, rcond=1e-9)[0] if share < 1e-9 else np.linalg.solve(shrunk, high - low)
         )
         return gaussian_log_odds(weight, z, y)
 
 
-def ledoit_wolf(rows: Floats, covariance: Floats) -> float:
-    """Ledoit and Wolf's share s for (n, k) centred rows, from the covariance, which scikit-learn would form again."""
-    n, width = rows.shape
+def ledoit_wolf(rows: Floats, covariance: Floats, width: int) -> float:
+    """Ledoit and Wolf's share s for (n, k) centred rows in d = width dimensions, of which k hold all of them."""
+    n = len(rows)
     square = float((covariance**2).sum())
     distance = square - float(np.trace(covariance)) ** 2 / width
     error = (float(((rows**2).sum(1) ** 2).mean()) - square) / n
-    return min(1.0, error / distance) if distance > 0 else 1.0
+    return max(0.0, min(1.0, error / distance)) if distance > 0 else 1.0

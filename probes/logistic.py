@@ -23,7 +23,7 @@ class LogisticProbe(SupervisedProbe):
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = strength
 
-    def _fit_layer(self, z: Floats, y: NDArray[np.int64]) -> tuple[Floats, float]:
+    def _fit_layer(self, z: Floats, y: NDArray[np.int64], width: int) -> tuple[Floats, float]:
         scale = np.sqrt((z**2).sum(1).mean())
         model = LogisticRegression(C=self.strength, class_weight="balanced", max_iter=500)
         model.fit(z / scale, y)

@@ -19,11 +19,11 @@ class MeanDifference(SupervisedProbe):
     def __init__(self, whiten: bool = False) -> None:
         self.whiten = whiten
 
-    def _fit_layer(self, z: Floats, y: NDArray[np.int64]) -> tuple[Floats, float]:
+    def _fit_layer(self, z: Floats, y: NDArray[np.int64], width: int) -> tuple[Floats, float]:
         low, high = class_means(z, y)
         weight = high - low
-        if self.whiten:
-            centred = within_classes(z, y)
+        centred = within_classes(z, y)
+        if self.whiten and centred.any():
             # The paper's cut-off for directions in which the classes have next to no variance.
             weight = np.linalg.pinv(centred.T @ centred / len(z), rcond=1e-3, hermitian=True) @ weight
         return gaussian_log_odds(weight, z, y)

@@ -21,7 +21,7 @@ class RidgeProbe(SupervisedProbe):
     def __init__(self, penalty: float = 0.01) -> None:
         self.penalty = penalty
 
-    def _fit_layer(self, z: Floats, y: NDArray[np.int64]) -> tuple[Floats, float]:
+    def _fit_layer(self, z: Floats, y: NDArray[np.int64], width: int) -> tuple[Floats, float]:
         scale = np.sqrt((z**2).sum(1).mean())
         balance = len(y) / (2 * np.bincount(y))[y]
         model = Ridge(alpha=self.penalty * len(y), solver="cholesky")

@@ -102,23 +102,24 @@ class SupervisedProbe(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc
             raise ValueError(f"layer {layer}: all states are alike, so there is no direction to find")
         scale = np.where(varies, spread if self.standardised else 1.0, np.inf)
         z, back = row_space((x - mean) / scale)
-        weight, bias = self._fit_layer(z, y)
+        width = int(varies.sum())
+        weight, bias = self._fit_layer(z, y, width)
         full = (weight @ back) / scale
-        quality = self._rate(z, y) if rate else float("nan")
+        quality = self._rate(z, y, width) if rate else float("nan")
         return full, float(bias - full @ mean), quality
 
     @abstractmethod
-    def _fit_layer(self, z: Floats, y: NDArray[np.int64]) -> tuple[Floats, float]:
-        """Weight (k,) and bias from centred coordinates (n, k) and labels 0 or 1."""
+    def _fit_layer(self, z: Floats, y: NDArray[np.int64], width: int) -> tuple[Floats, float]:
+        """Weight (k,) and bias from centred coordinates (n, k) of states of some width, and labels 0 or 1."""
 
-    def _rate(self, z: Floats, y: NDArray[np.int64]) -> float:
+    def _rate(self, z: Floats, y: NDArray[np.int64], width: int) -> float:
         folds = min(FOLDS, int(np.bincount(y).min()))
         if folds < 2:
             return 0.5
         rated = []
         # Shuffled with a fixed seed: data sorted by topic would give folds of one topic each.
         for train, test in StratifiedKFold(folds, shuffle=True, random_state=0).split(z, y):
-            weight, _ = self._fit_layer(z[train], y[train])
+            weight, _ = self._fit_layer(z[train], y[train], width)
             # AUROC within each fold: scores of different folds have different zeros.
             rated.append(roc_auc_score(y[test], z[test] @ weight))
         return float(np.mean(rated))

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from elicit.monitors.calibration import Calibration
 
 Floats = NDArray[np.float64]
-SURE = 6.0  # no verdict counts for more than these log-odds: calibration of well separated scores is overconfident
+# In a search no verdict counts for more than these log-odds: calibration of well separated scores is overconfident. (Monitors that
+# a search gives leave verdicts as they are, in whose order the largest differ too.)
+SURE = 6.0
 
 
 def prior_log_odds(calibration: Calibration, verdicts: Floats) -> Floats:

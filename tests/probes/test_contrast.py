@@ -282,8 +282,28 @@ def test_prompt_variants_are_averaged(probe: ContrastProbe) -> None:
     one = clone(probe).fit(variants[0].x_pos, variants[0].x_neg)
     scores = many.score(pos, neg)
     assert scores.shape == (60, 1)
+    with pytest.raises(ValueError, match="1 prompt variants; the probe was fitted on 2"):
+        many.score(pos[:, :1], neg[:, :1])
     if not isinstance(probe.norm, ErasureNorm):
         assert agree(scores[:, 0], one.score(variants[0].x_pos, variants[0].x_neg)) > 0.999
+
+
+def test_the_score_is_the_mean_over_prompt_variants() -> None:
+    variants = [clear(4), planted(60, 12, signal=1.0, answer_word=3.0, common=2.0, random_state=9)]
+    pos, neg = (np.stack([getattr(v, half) for v in variants], 1)[:, :, None] for half in ("x_pos", "x_neg"))
+    probe = CRC().fit(pos, neg)
+    # Each template is normalised by its own means and the one scale: ½ wᵀ(φ(x⁺) − φ(x⁻)).
+    centred = ((pos - pos.mean(0)) - (neg - neg.mean(0)))[:, :, 0] / float(probe.norm_.scale_)
+    each = centred @ probe.direction_[0].numpy() / 2
+    np.testing.assert_allclose(probe.score(pos, neg)[:, 0], each.mean(1) - float(probe.offset_), atol=1e-9)
+    assert np.abs(each[:, 0] - each[:, 1]).max() > 0.1
+
+
+def test_rounding_noise_is_no_direction() -> None:
+    noise = np.random.default_rng(0).normal(size=(2, 20, 8)) * 1e-7
+    pos, neg = (1 + noise[0]).astype(np.float32), (2 + noise[1]).astype(np.float32)
+    with pytest.raises(ValueError, match="all pairs differ in the same way"):
+        CRC().fit(pos, neg)
 
 
 def test_balanced_planted_truth_is_found_nearly_as_well_as_with_labels() -> None:

@@ -90,6 +90,23 @@ def test_a_fit_forgets_what_was_before() -> None:
     np.testing.assert_array_equal(eraser.transform(x), LEACE().fit(x, z).transform(x))
 
 
+def test_columns_of_the_concept_may_have_any_unit() -> None:
+    x, z = data(200, 6, 2, seed=3)
+    same = LEACE(shrink=False).fit(x, z).transform(x)
+    scaled = LEACE(shrink=False).fit(x, z * np.array([1.0, 1e9])).transform(x)
+    np.testing.assert_allclose(scaled, same, atol=1e-6)
+    assert np.abs(covariance(scaled, z)).max() < 1e-6
+
+
+def test_one_text_is_not_enough_and_leaves_nothing_of_what_was_before() -> None:
+    x, z = data(50, 4, 1, seed=0)
+    eraser = LEACE().fit(x, z)
+    with pytest.raises(ValueError, match="at least two"):
+        eraser.fit(x[:1], z[:1])
+    with pytest.raises(ValueError, match="not fitted"):
+        eraser.transform(x)
+
+
 def test_bad_input_is_refused() -> None:
     x, z = data(30, 4, 1, 0)
     with pytest.raises(ValueError, match="must be"):

@@ -72,12 +72,17 @@ def test_lda_shrinks_like_ledoit_and_wolf(shape: tuple[int, int]) -> None:
     covariance, share = ledoit_wolf(centred, assume_centered=True)
     assert 0 < share < 1
     weight = np.linalg.solve(covariance, x[y == 1].mean(0) - x[y == 0].mean(0))
-    found = LDAProbe().fit(x, y).weight_[0].numpy()
-    if shape == (80, 6):
-        assert cosine(found, weight) > 1 - 1e-9
-    else:
-        # In the row space the target of the shrinkage has the trace spread over n − 1 directions and not over d.
-        assert cosine(found, weight) > 0.9
+    assert cosine(LDAProbe().fit(x, y).weight_[0].numpy(), weight) > 1 - 1e-9
+
+
+@pytest.mark.parametrize("probe", [LDAProbe(), LDAProbe(0.0), MeanDifference(whiten=True)])
+def test_classes_without_spread_are_separated_along_their_difference(probe: SupervisedProbe) -> None:
+    x, y = np.array([[0.0, 1.0], [0.0, 1.0], [2.0, 1.0], [2.0, 1.0]]), np.array([0, 0, 1, 1])
+    scores = clone(probe).fit(x, y).score(x)
+    assert (scores[:2] < 0).all()
+    assert (scores[2:] > 0).all()
+    layers = np.stack([x, np.random.default_rng(0).normal(size=x.shape)], 1)
+    assert clone(probe).fit(layers, y).best_layer_ == 0
 
 
 def test_logistic_is_scikit_learns() -> None:
