@@ -36,10 +36,9 @@ class LDAProbe(SupervisedProbe):
         shrunk = (1 - share) * covariance + floor * np.eye(len(low))
         if not centred.any():  # classes without any spread: their difference is all there is
             return gaussian_log_odds(high - low, z, y)
-        weight: Floats = (
-            np.linalg.lstsq(shrunk, high - low, rcond=1e-9)[0] if share < 1e-9 else np.linalg.solve(shrunk, high - low)
-        )
-        return gaussian_log_odds(weight, z, y)
+        if share < 1e-9:
+            return gaussian_log_odds(np.asarray(np.linalg.lstsq(shrunk, high - low, rcond=1e-9)[0], np.float64), z, y)
+        return gaussian_log_odds(np.asarray(np.linalg.solve(shrunk, high - low), np.float64), z, y)
 
 
 def ledoit_wolf(rows: Floats, covariance: Floats, width: int) -> float:
