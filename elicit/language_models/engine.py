@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from elicit.language_models.attention import by_matrix_products
 from elicit.language_models.batches import batches_by_length, halving_on_out_of_memory, pad_right, token_budget
 from elicit.language_models.prompts import Verdict
 
@@ -309,7 +310,8 @@ class Engine:
         self._prefix = []
         self.meter.tokens += len(prefix)
         ids = torch.tensor([list(prefix)], device=self.model.device)
-        return self.decoder(input_ids=ids, use_cache=True).past_key_values
+        with by_matrix_products(self.decoder):
+            return self.decoder(input_ids=ids, use_cache=True).past_key_values
 
     def next_logits(
         self,
@@ -322,7 +324,7 @@ class Engine:
         """(b, v) float32 logits after position at[i] of row i of (b, t) ids, and the cache `past` with their keys and values."""
         self.meter.tokens += ids.numel()
         extra = {} if mask is None else {"attention_mask": mask, "position_ids": positions}
-        with self._before_norm() as norm:
+        with self._before_norm() as norm, by_matrix_products(self.decoder):
             ids = ids.to(self.model.device)
             past = self.decoder(input_ids=ids, past_key_values=past, use_cache=True, **extra).past_key_values
         return self._head(norm.gather(torch.arange(len(ids)), at)), past
@@ -342,7 +344,7 @@ class Engine:
         if mask is not None and positions is not None:
             extra = {"attention_mask": mask.to(device), "position_ids": positions.to(device)}
         past = expand_cache(start, len(ids)) if start is not None else None
-        with suppress(_Enough):
+        with suppress(_Enough), by_matrix_products(self.decoder):
             self.decoder(input_ids=ids.to(device), past_key_values=past, use_cache=past is not None, **extra)
 
     @contextmanager
