@@ -21,7 +21,7 @@ from elicit.domains import Domain, Row, make_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.language_models.address import is_endpoint
 from elicit.language_models.batches import BUDGETS, padded
-from elicit.language_models.language_model import LONGEST_SHOT, load_language_model, local_model
+from elicit.language_models.language_model import LONGEST_SHOT, LanguageModel, load_language_model, local_model
 from elicit.language_models.loading import context_length, load_config_and_tokenizer, pick_device, pick_dtype
 from elicit.language_models.prompts import VerdictPrompt
 from elicit.methods import METHODS
@@ -32,6 +32,7 @@ from elicit.runs import Domains, RunConfig, cannot, is_done
 from elicit.training import TrainingConfig, is_trained, train_monitor
 
 LONG_ENOUGH = 1.5  # seconds of a measurement
+PACKED = 12  # texts of a long sequence
 STEPS = 5  # of a training that is measured
 BACKWARD = 3  # a pass forward and backward, in passes forward, where it is not measured
 WRITING = 10  # a token that the model writes, in tokens that it reads, where that is not measured
@@ -47,16 +48,18 @@ class Speed:
         rates: tokens per second, by kind of pass.
         training: seconds of a training beside its passes.
         loading: seconds until the model is there.
+        looking: seconds for which a token that is read looks at one before it: attention, beside all that does not depend on it.
     """
 
     rates: dict[Kind, float]
     training: float = 0.0
     loading: float = 0.0
+    looking: float = 0.0
 
     def seconds(self, passes: Sequence[Pass]) -> float:
         """Time of passes, without what methods compute beside the model."""
         steps = sum(self.training for one in passes if one.kind == "training")
-        return steps + sum(one.tokens / self.rates[one.kind] for one in passes)
+        return steps + sum(one.tokens * (1 / self.rates[one.kind] + self.looking * one.seen) for one in passes)
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,9 @@ class Plan:
         rates = ", ".join(f"{rate:,.0f} {kind}" for kind, rate in self.speed.rates.items())
         if self.measured:
             rows.append(
-                f"Tokens per second, measured here with this model: {rates}. Loading it took {self.speed.loading:.0f} s."
+                f"Tokens per second, measured here with this model: {rates}. Loading it took {self.speed.loading:.0f} s. A "
+                f"thousand tokens before a token add {1000 * self.speed.looking * self.speed.rates.get('reading', 0):.0%} to "
+                "its time."
             )
         else:
             rows.append(
@@ -271,32 +276,61 @@ def measure(config: RunConfig, target: Domain, kinds: set[Kind], counted: _Count
     texts = target.train.sample(config.target_texts)
     texts = texts.take([row for row, text in enumerate(texts.texts) if text.strip()])
     rates: dict[Kind, float] = {}
-    starting = 0.0
+    starting = looking = 0.0
     for kind in sorted(kinds):
         say(f"measuring {kind}")
         if kind == "training":
             # A training needs some texts, and the training split of a small domain may hold fewer.
             enough = texts if len(texts) >= FEWEST_ROWS else target
             rates[kind], starting = _training_rate(config, VerdictMonitor(model), enough, counted)
+        elif kind == "reading":
+            rates[kind], looking = _reading_rate(model, texts, counted)
         else:
 
             def read(some: Domain, kind: Kind = kind) -> Pass:
                 if kind == "writing":
                     answers = model.generate(some.question.text, some.texts, WRITTEN)
                     return Pass(START, "", kind, sum(len(answer.ids) for answer in answers))
-                if kind == "reading":
-                    model.log_odds(some.question, some.texts)
-                    return counted.texts("", some).verdicts()
                 here = local_model(model, "hidden states need its weights")
                 here.states(some.question, some.texts, upper_layers(here.layers), log_odds=True)
                 return counted.texts("", some).states()
 
             rates[kind] = _rate(read, texts)
-    return Speed(rates, starting, loading)
+    return Speed(rates, starting, loading, looking)
+
+
+def _reading_rate(model: LanguageModel, texts: Domain, counted: _Counted) -> tuple[float, float]:
+    """Tokens per second with nothing before them, and seconds for each token that is: from texts alone and in long sequences."""
+    question = texts.question
+    encoded = model.prompt(question).encode(texts.texts, LONGEST_SHOT)
+    flagged = [(text, True) for text in encoded if text.reason is None]
+
+    def alone(some: Domain) -> Pass:
+        model.log_odds(question, some.texts)
+        return counted.texts("", some).verdicts()
+
+    def packed(some: Domain) -> Pass:
+        size = max(2, min(PACKED, model.context_length // 2 // (max(len(text.ids) for text, _ in flagged) + 64)))
+        packs = [flagged[at : at + size] for at in range(0, min(len(some), len(flagged)), size)]
+        model.packed_log_odds(question, packs, "")
+        return counted.texts("", some).packed(min(size, len(some)), 1)
+
+    short, long = _timed(alone, texts), _timed(packed, texts)
+    if long[0].seen <= short[0].seen:
+        return short[0].tokens / short[1], 0.0
+    each = [seconds / done.tokens for done, seconds in (short, long)]
+    looking = max(0.0, (each[1] - each[0]) / (long[0].seen - short[0].seen))
+    return 1 / max(each[0] - looking * short[0].seen, each[0] / 2), looking
 
 
 def _rate(read: Callable[[Domain], Pass], texts: Domain) -> float:
     """Tokens per second, of as many texts as take long enough."""
+    done, seconds = _timed(read, texts)
+    return done.tokens / seconds
+
+
+def _timed(read: Callable[[Domain], Pass], texts: Domain) -> tuple[Pass, float]:
+    """What was read, and the seconds that it took, of as many texts as take long enough."""
     count = min(8, len(texts))
     read(texts.take(range(count)))
     while True:
@@ -304,7 +338,7 @@ def _rate(read: Callable[[Domain], Pass], texts: Domain) -> float:
         done = read(texts.take(range(count)))
         seconds = time.perf_counter() - since
         if seconds > LONG_ENOUGH or count == len(texts):
-            return done.tokens / seconds
+            return done, seconds
         count = min(2 * count, len(texts))
 
 

@@ -62,6 +62,16 @@ def test_time_is_tokens_by_kind_and_what_trainings_take_beside_them() -> None:
     assert shown[7].split() == ["total", "≤", "160", "≤", "30", "≤", "20", "s", "5", "MB"]
 
 
+def test_tokens_that_stand_before_a_token_take_time() -> None:
+    texts = Texts("films", count=10, tokens=100, shots=100, learnt=100, head=7, tail=4, turn=6)
+    # Half of a text and its tail stand before a token on average; of a sequence of five, half of five examples of 16 tokens.
+    assert texts.verdicts().seen == 7 + 14 / 2
+    assert texts.after(48).seen == 7 + 48 + 14 / 2
+    assert texts.packed(5, 2).seen == 7 + 80 / 2
+    speed = Speed({"reading": 50.0}, looking=0.001)
+    assert speed.seconds([Pass("m", "a", "reading", 100, seen=20.0)]) == pytest.approx(100 / 50 + 100 * 20 * 0.001)
+
+
 def test_reasoning_by_hand() -> None:
     texts = Texts("films", count=10, tokens=100, shots=100, learnt=100, head=7, tail=3, turn=5)
     written, read = texts.thought(64)

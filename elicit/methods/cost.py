@@ -28,6 +28,7 @@ class Pass:
         tokens: how many.
         disk: bytes that are kept of it.
         at_most: True where the method may end earlier.
+        seen: tokens that each of them sees before itself, on average: what attention costs.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Pass:
     tokens: int
     disk: int = 0
     at_most: bool = False
+    seen: float = 0.0
 
 
 READING = 150  # bytes that one reading takes in the cache
@@ -87,18 +89,20 @@ class Texts:
     def verdicts(self, model: str = START) -> Pass:
         """Every text on its own."""
         tokens = self.head + self.tokens + self.count * self.tail
-        return Pass(model, f"verdicts of {self.name}", "reading", tokens, self.count * READING)
+        return Pass(model, f"verdicts of {self.name}", "reading", tokens, self.count * READING, seen=self._seen())
 
     def after(self, examples: int, times: int = 1, model: str = START, what: str = "examples") -> Pass:
         """Every text after so many tokens of examples, with several sets of them."""
         tokens = times * (self.head + examples + self.tokens + self.count * self.tail)
-        return Pass(model, f"{self.name} after {what}", "reading", tokens, times * self.count * READING)
+        disk = times * self.count * READING
+        return Pass(model, f"{self.name} after {what}", "reading", tokens, disk, seen=self._seen(examples))
 
     def packed(self, size: int, times: int, model: str = START) -> Pass:
         """All texts in sequences of so many, several times."""
         tokens = times * (self.head + self.examples(self.count) - -(-self.count // size) * (self.turn - self.tail))
         disk = times * self.count * READING
-        return Pass(model, f"{self.name} in sequences of {size}, {times} times", "reading", tokens, disk)
+        seen = self.head + self.examples(size) / 2
+        return Pass(model, f"{self.name} in sequences of {size}, {times} times", "reading", tokens, disk, seen=seen)
 
     def states(self, model: str = START, at_most: bool = False) -> Pass:
         """Hidden states of every text under both verdicts, and its own verdict."""
@@ -106,6 +110,10 @@ class Texts:
         return Pass(
             model, f"hidden states of {self.count} {self.name}", "states", tokens, self.count * self.state, at_most
         )
+
+    def _seen(self, more: int = 0) -> float:
+        """Tokens before a token of a text, on average, when so many more stand before the text."""
+        return self.head + more + (self.tokens / max(1, self.count) + self.tail) / 2
 
     def thought(self, most: int, model: str = START) -> Iterator[Pass]:
         """Reasoning about every text, and the verdict after it."""
@@ -139,6 +147,10 @@ class SentTexts(Texts):
         before = (each - 1) / 2 * self.examples(self.count) / max(1, self.count)  # on average, before a text
         tokens = self.shots + self.count * (self.head + before + self.tail + 1)
         return replace(super().packed(size, times, model), tokens=round(times * tokens))
+
+    def _seen(self, more: int = 0) -> float:
+        """Tokens before a token of a text, on average, when so many more stand before the text."""
+        return self.head + more + (self.tokens / max(1, self.count) + self.tail) / 2
 
     def thought(self, most: int, model: str = START) -> Iterator[Pass]:
         writing, reading = super().thought(most, model)

@@ -40,7 +40,8 @@ Score = Callable[[Sequence[tuple[Labels, int]]], list[float]]
 def _cost(sizes: Sizes) -> Iterator[Pass]:
     pool = sizes.train.at_most(POOL)
     tokens = round(pool.count**2 / 3 * pool.examples(pool.count))
-    yield Pass(START, f"each label of {pool.name} after all others, at every step", "reading", tokens)
+    seen = pool.head + pool.examples(pool.count) / 4  # of half of the pool, on average
+    yield Pass(START, f"each label of {pool.name} after all others, at every step", "reading", tokens, seen=seen)
     for texts in sizes.scored:
         yield texts.after(pool.examples(pool.count), what="the labels of icm")
 
