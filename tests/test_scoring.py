@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from elicit import scoring
+from elicit.cli import main
 from elicit.domains import Question
 from elicit.errors import DomainError, ModelError, RunError
 from elicit.monitors import Calibration, KeywordMonitor, fit_calibration
 from elicit.scoring import score_file
+
+QUESTION = Question("Is it good?")
 
 
 @pytest.fixture
@@ -114,6 +118,40 @@ def test_unfinished_scores_of_a_monitor_that_was_trained_again_are_not_continued
     (folder / "monitor.json").write_text("trained again")
     score_file(monitor, source, out, monitor_folder=folder)
     assert [line["score"] for line in lines(out)] == [2.5, -1.5]
+
+
+def test_the_command_does_not_continue_scores_of_a_monitor_that_was_found_again(tmp_path, monkeypatch) -> None:
+    source, out, folder = tmp_path / "texts.jsonl", tmp_path / "out.jsonl", tmp_path / "monitor"
+    source.write_text('{"text": "good"}\n{"text": "bad"}\n')
+    arguments = ["score", "--monitor", str(folder), "--out", str(out), str(source)]
+    KeywordMonitor({"good": (1.0, 1.0)}, 0.0, QUESTION).save(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(KeywordMonitor, "_score", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        CliRunner().invoke(main, arguments)
+    (part,) = tmp_path.glob(".out.jsonl.*.part")
+    part.write_text('{"id": "0", "score": 9.0}\n')
+    KeywordMonitor({"good": (1.0, 2.0)}, 0.0, QUESTION).save(folder)
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    assert [line["score"] for line in lines(out)] == [2.0, 0.0]
+
+
+def test_verdict_words_without_a_question_are_refused(tmp_path) -> None:
+    source = tmp_path / "texts.jsonl"
+    source.write_text('{"text": "good"}\n')
+    KeywordMonitor({"good": (1.0, 1.0)}, 0.0, QUESTION).save(tmp_path / "monitor")
+    asked = [
+        "score",
+        "--monitor",
+        str(tmp_path / "monitor"),
+        "--flagged",
+        "Ja",
+        "--out",
+        str(tmp_path / "o"),
+        str(source),
+    ]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 2
+    assert "--flagged is a verdict word of --question" in result.output
 
 
 def test_odd_lines_are_rows_without_a_score_or_none_at_all(monitor, tmp_path) -> None:
