@@ -185,7 +185,8 @@ def _call(work: Callable[..., T], shares: Sequence[tuple[Any, ...]], joint: bool
     found: list[Any] = []
     try:
         for other in others:
-            links.send(other, (work, shares[other], joint))
+            links.send(other, joint)  # on its own: known even where the arguments cannot be made
+            links.send(other, (work, shares[other]))
         try:
             found.append(work(*shares[0]))
         except Exception as caught:
@@ -194,7 +195,10 @@ def _call(work: Callable[..., T], shares: Sequence[tuple[Any, ...]], joint: bool
             # In a joint call that failed here, others may be waiting for this process, and nothing would ever come.
             value, failed = links.receive(other, GRACE if joint and error is not None else None)
             found.append(value)
-            error = error or (failed and failed.raised())
+            if failed is not None and (error is None or not isinstance(error, ElicitError)):
+                theirs = failed.raised()
+                # What a collective says here of a process that failed there is not the reason.
+                error = theirs if error is None or isinstance(theirs, ElicitError) else error
     except RuntimeError as lost:
         links.whole = False
         why = f" ({error})" if error is not None else ""
@@ -216,18 +220,18 @@ def _work_for_the_first(size: int, rank: int) -> NoReturn:
     warnings.simplefilter("ignore")
     links = _Links(size)
     while True:
-        found, failed, joint = None, None, False
+        found, failed = None, None
         try:
-            call = links.receive(0)
+            joint = links.receive(0)
+            if joint is None:
+                links.close()
+                sys.exit(0)
+            work, arguments = links.receive(0)
         except RuntimeError:  # the first process is gone
             sys.exit(1)
         except Exception as error:  # what was sent cannot be made here: a model whose files differ, say
             failed = _Failed.of(error, rank)
         else:
-            if call is None:
-                links.close()
-                sys.exit(0)
-            work, arguments, joint = call
             try:
                 found = work(*arguments)
             except Exception as error:
