@@ -192,6 +192,14 @@ def test_a_warning_of_a_figure_reaches_the_list_of_warnings(results: dict[str, A
     assert "<strong>fixture/one:</strong> 40 cleared texts cannot resolve" in render_report(results)
 
 
+def test_few_groups_reach_the_list_of_warnings_once_for_a_target(results: dict[str, Any]) -> None:
+    target = results["rows"][0]["target"]
+    for row in results["rows"]:
+        if row["target"] == target:
+            row["interval_warning"] = "independent groups: 3 of flagged texts"
+    assert render_report(results).count("independent groups: 3 of flagged texts") == 1
+
+
 def test_the_same_results_give_the_same_page(results: dict[str, Any]) -> None:
     assert render_report(results) == render_report(results)
 

@@ -75,6 +75,17 @@ def test_coverage_just_below_one_does_not_read_as_complete(results: dict[str, An
     assert "99.9%" in render_table(results, 160)
 
 
+def test_what_a_method_warns_of_and_few_groups_stand_below_the_table(results: dict[str, Any]) -> None:
+    row = next(row for row in results["rows"] if row["method"] == "ccs")
+    row["warnings"] = ["its sign is a guess"]
+    for other in results["rows"]:
+        if other["target"] == row["target"]:
+            other["interval_warning"] = "independent groups: 3 of flagged texts"
+    table = render_table(results, 200)
+    assert "ccs: its sign is a guess" in table
+    assert table.count("independent groups: 3 of flagged texts") == 1
+
+
 def test_names_cannot_send_commands_to_the_terminal(results: dict[str, Any]) -> None:
     results["rows"][0]["method"] = "red\x1b[31m\nline"
     results["rows"][-1]["target"] = "other\x1b]0;title\x07"

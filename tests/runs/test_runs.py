@@ -1,19 +1,22 @@
 """Whole runs on a tiny random model: what is written, what is refused, what continues, and what labels can never reach."""
 
+import dataclasses
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import elicit.runs
-from elicit.errors import DomainError, ModelError, RunError
+from elicit.errors import DivergedError, DomainError, ModelError, PromptError, RunError
 from elicit.files import read_json
 from elicit.language_models.cache import ReadingCache
 from elicit.methods import METHODS
 from elicit.monitors import load_monitor
 from elicit.runs import RunConfig, run
+from elicit.training.verdict_training import HISTORY
 from tests.runs.conftest import rows_about, write_domain
 
 LABEL_FREE = tuple(name for name, method in METHODS.items() if method.label_free)
@@ -274,6 +277,42 @@ def test_a_full_disk_is_an_error_that_loses_nothing(model_folder, target, tmp_pa
             run(asked, tmp_path / "run")
     assert (tmp_path / "run" / "scores" / "films" / "keyword-target.jsonl").is_file()
     assert run(asked, tmp_path / "run").failed == 0
+
+
+@pytest.mark.parametrize("error", [PromptError("no room"), DivergedError("it diverged"), DomainError("too few")])
+def test_a_method_that_cannot_cope_costs_no_other(model_folder, target, tmp_path, monkeypatch, error) -> None:
+    def fails(*_):
+        raise error
+
+    broken = dataclasses.replace(METHODS["random-shots"], label_free=fails)
+    monkeypatch.setitem(METHODS, "random-shots", broken)
+    methods = ("random-shots", "untrained", "keyword-target")
+    outcome = run(config(model_folder, target, methods=methods), tmp_path / "run")
+    assert outcome.failed == 1
+    rows = {row["method"]: row for row in outcome.results["rows"]}
+    assert rows["random-shots"]["error"] == str(error)
+    assert rows["untrained"]["coverage"] == rows["keyword-target"]["coverage"] == 1
+
+
+def test_a_model_that_was_trained_before_is_said_to_be(model_folder, target, tmp_path) -> None:
+    known = run(config(model_folder, target), tmp_path / "run").results["warnings"]
+    assert not known
+    trained = tmp_path / "trained"
+    shutil.copytree(model_folder, trained)
+    (trained / HISTORY).write_text("{}")
+    for _ in range(2):  # also when there is nothing left to do
+        (warning,) = run(config(trained, target), tmp_path / "other").results["warnings"]
+        assert "was trained before, on labels that this run knows nothing of" in warning
+
+
+def test_scores_of_other_texts_are_not_taken_for_those_of_a_run(model_folder, target, tmp_path) -> None:
+    asked = config(model_folder, target)
+    run(asked, tmp_path / "run")
+    scores = tmp_path / "run" / "scores" / "films" / "untrained.jsonl"
+    first, *rest = scores.read_text().splitlines(keepends=True)
+    scores.write_text("".join([*rest, first]))
+    with refuse("scores other texts than the test texts of films", RunError):
+        run(asked, tmp_path / "run")
 
 
 def test_an_out_folder_that_cannot_be_made_is_refused(model_folder, target, tmp_path) -> None:
