@@ -239,23 +239,47 @@ class Engine:
         return out
 
     def check(self, prefix: Sequence[int], suffixes: Sequence[Sequence[int]], verdict: Verdict) -> float:
-        """Largest difference between the fast path and the model's own logits; too large, and the plain path is taken."""
-        reads = [[len(suffix) - 1] for suffix in suffixes]
-        plain = np.concatenate(self._plain_log_odds(prefix, suffixes, reads, verdict))
+        """Largest difference between the fast path's log-odds and the model's own; too large, and the plain path is taken."""
+        own, eps = self._own_logits(prefix, suffixes, verdict), torch.finfo(self.model.dtype).eps
         self.fast = True
         try:
-            difference = float(np.abs(np.concatenate(self.log_odds(prefix, suffixes, reads, verdict)) - plain).max())
+            fast = self._fast_logits(prefix, suffixes, verdict)
         except FAILURES as error:
-            reason, difference = f"{type(error).__name__}: {error}", float("inf")
+            reason, difference, ratio = f"{type(error).__name__}: {error}", float("inf"), float("inf")
         else:
-            reason = f"its log-odds differ by {difference:.3g} on the fast one"
+            difference = float((fast.diff(dim=1) - own.diff(dim=1)).abs().max())
+            # A factor that is not known of changes logits by more than it changes small differences of them.
+            ratio = float((fast - own).norm() / own.norm().clamp(min=1e-6))
+            reason = (
+                f"on the fast one its log-odds differ by {difference:.3g}, and its logits by {ratio:.2g} of their norm"
+            )
         # Logits of some tens carry a rounding error of several units in the last place of the model's dtype.
-        if not difference <= max(1e-3, 128 * torch.finfo(self.model.dtype).eps):
+        if not (difference <= max(1e-3, 128 * eps) and ratio <= max(1e-3, 16 * eps)):
             self.fast = False
             warnings.warn(
                 f"{type(self.model).__name__} runs on the plain path ({reason})", RuntimeWarning, stacklevel=2
             )
         return difference
+
+    @torch.inference_mode()
+    def _own_logits(self, prefix: Sequence[int], suffixes: Sequence[Sequence[int]], verdict: Verdict) -> torch.Tensor:
+        """(n, 2) logits of the verdict words behind each suffix, from the model's own forward pass."""
+        rows = []
+        for suffix in suffixes:
+            ids = torch.tensor([[*prefix, *suffix]], device=self.model.device)
+            self.meter.tokens += ids.numel()
+            logits = self.model(input_ids=ids, use_cache=False).logits[0, -1]
+            rows.append(logits[[verdict.flagged, verdict.cleared]].float().cpu())
+        return torch.stack(rows)
+
+    @torch.inference_mode()
+    def _fast_logits(self, prefix: Sequence[int], suffixes: Sequence[Sequence[int]], verdict: Verdict) -> torch.Tensor:
+        """The same, from one batch behind the prefix's keys and values."""
+        start, last = self.start(prefix), torch.tensor([len(suffix) - 1 for suffix in suffixes])
+        with self._before_norm() as norm:
+            self._forward(pad_right(suffixes), start)
+        states = norm.gather(torch.arange(len(last)), last)
+        return self._head(states, [verdict.flagged, verdict.cleared]).cpu()
 
     def _compare(self, one_pass: Callable[[], torch.Tensor], two_passes: Callable[[], torch.Tensor]) -> bool:
         """Whether both answers in one pass give the hidden states of two passes; if not, that is said and kept in mind."""

@@ -143,7 +143,7 @@ class TestFallback:
 
         model.__class__ = Doubled
         engine = Engine(model)
-        with pytest.warns(RuntimeWarning, match=r"^Doubled runs on the plain path \(its log-odds differ by") as caught:
+        with pytest.warns(RuntimeWarning, match=r"^Doubled runs on the plain path \(on the fast one its log") as caught:
             assert engine.check(PREFIX, SUFFIXES, VERDICT) > 0.1
         assert len(caught) == 1
         assert not engine.fast
@@ -152,6 +152,22 @@ class TestFallback:
             read = engine.log_odds(PREFIX, SUFFIXES, ends(SUFFIXES), VERDICT)
         expected = [own_log_odds(model, [*PREFIX, *suffix]) for suffix in SUFFIXES]
         np.testing.assert_allclose(np.concatenate(read), expected, **CLOSE)
+
+    def test_a_factor_is_seen_in_bfloat16_where_it_moves_small_log_odds_by_less_than_rounding_may(self, make_model):
+        model = make_model().to(torch.bfloat16)
+
+        class Raised(type(model)):
+            def forward(self, *args, **kwargs):
+                out = super().forward(*args, **kwargs)
+                out.logits = 1.25 * out.logits
+                return out
+
+        assert Engine(model).check(PREFIX, SUFFIXES, VERDICT) < 1
+        model.__class__ = Raised
+        engine = Engine(model)
+        with pytest.warns(RuntimeWarning, match="of their norm"):
+            assert engine.check(PREFIX, SUFFIXES, VERDICT) < 1
+        assert not engine.fast
 
     def test_logits_that_are_no_numbers(self, make_model):
         model = make_model()
