@@ -317,7 +317,8 @@ def abstentions(outcomes: Mapping[tuple[str, str], Sequence[Outcome]]) -> list[d
         shares = [each.unsure for each in held if each.unsure and IMPOSSIBLE in each.unsure]
         if shares:
             row = {"kind": "abstention", "challenge": challenge, "method": method, "seeds": len(shares)}
-            row["n"] = min(len(part[IMPOSSIBLE]) for part in shares)
+            # Of the impossible texts; those that could not be read have no label to abstain from.
+            row |= {"n": min(len(part[IMPOSSIBLE]) for part in shares), "coverage": 1.0}
             for name in (IMPOSSIBLE, "possible"):
                 texts = min(len(part[name]) for part in shares)  # as many for every seed, unless some could not be read
                 parts = [resampled_means(np.array(part[name][:texts], np.float64)) for part in shares]
