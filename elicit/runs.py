@@ -292,9 +292,7 @@ class _Run:
 
     def _prepare(self, method: Method) -> None:
         """Load or train what a method starts from: when that cannot be done, it is not the method that fails."""
-        assert self.untrained
-        if method.label_free is not None:
-            assert self.start
+        _ = self.untrained if method.label_free is None else self.start
 
     def _about(self, method: Method) -> dict[str, Any]:
         free = method.label_free is not None

@@ -60,8 +60,7 @@ def train_sources(
     check_names("sources", domains)
     parts = [domain.require_labels().train.require_labels() for domain in domains]
     validation = [_both_classes(domain) for domain in domains]
-    for domain in domains:
-        assert len(domain.test)  # which raises when groups leave it empty
+    tests = [domain.test.sample(HELD_OUT) for domain in domains]  # raises when groups leave none
     check_contradictions(domains)
     _claim(out, asked)
     base = VerdictMonitor(LocalModel.load(model, dtype, device))
@@ -73,8 +72,8 @@ def train_sources(
     for note in trained.notes:
         say(note)
     report: dict[str, Any] = asked | _figures(trained) | {"held_out": {}, "complete": True}
-    for domain in domains:
-        report["held_out"][domain.name] = _held_out(monitor, domain)
+    for domain, test in zip(domains, tests, strict=True):
+        report["held_out"][domain.name] = _held_out(monitor, test)
     monitor.save(out)
     write_json(out / "training.json", report)
     (out / "README.md").write_text(card(report), encoding="utf-8")
@@ -158,8 +157,7 @@ def _both_classes(domain: Domain) -> Domain | None:
         return None
 
 
-def _held_out(monitor: VerdictMonitor, domain: Domain) -> dict[str, Any]:
-    test = domain.test.sample(HELD_OUT)
+def _held_out(monitor: VerdictMonitor, test: Domain) -> dict[str, Any]:
     scores = monitor.score(test.unlabelled())
     calibration = fit_calibration(scores.values)
     row = evaluate_target({"trained": scores}, test.labels, test.groups, {"trained": calibration})["trained"]

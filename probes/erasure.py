@@ -48,7 +48,7 @@ class LEACE(BaseEstimator):  # type: ignore[misc]
         for name in ("_count", "_sum", "_squares", "_sum_z", "_cross", "mean_", "left_", "right_"):
             self.__dict__.pop(name, None)
         self.update(x, z)
-        if self._count < 2:
+        if getattr(self, "_count", 0) < 2:
             raise ValueError("LEACE needs at least two texts")
         return self
 

@@ -313,10 +313,9 @@ class LanguageModel(ABC):
             elif not np.isfinite(found[0]):
                 reasons[row] = NOT_FINITE
             else:
-                values[row], mass[row] = (
-                    found[0],
-                    found[1] if at in weighed else np.nan,
-                )  # the same sample, whatever is cached
+                values[row] = found[0]
+                if at in weighed:  # the same sample, whatever is cached
+                    mass[row] = found[1]
         return Readings(values, tuple(reasons), np.array([text.truncated for text in encoded], dtype=bool), mass)
 
     def _generate(
