@@ -29,8 +29,8 @@ TARGETS = ("vader/tweets", "vader/nyt", "vader/movie")
 TIMED = 512  # texts of the comparison with TRL
 WORDS = range(15, 41)  # in each of them
 TEST = 400
-SWEEP = ((3e-4, 16), (1e-3, 16), (3e-3, 16), (1e-3, 4), (1e-3, 64))  # learning rate and rank
-SWEEP_TEXTS = 320
+SWEEP = ((3e-4, 16), (1e-3, 16), (2e-3, 16), (4e-3, 16), (1e-3, 4), (1e-3, 64))  # learning rate and rank,
+SWEEP_SIZES = ((800, 2.0), (320, 1.0))  # in the training of the defaults and in a short one: texts and epochs
 
 
 def benchmark_training(model: str, texts: int, parts: Sequence[str], out: Path, say: Callable[[str], None]) -> None:
@@ -124,14 +124,18 @@ def sweep(model: str, out: Path, say: Callable[[str], None]) -> list[dict[str, A
     source = load_domain(SOURCE)
     base = VerdictMonitor(LocalModel.load(model))
     rows = []
-    for rate, rank in SWEEP:
-        config = TrainingConfig(texts=SWEEP_TEXTS, epochs=1.0, learning_rate=rate, rank=rank)
-        found = train(base, [source.train], out / f"{rate}-{rank}", config, validation=[source.calibration])
-        last = [row for row in found.history[0] if "eval_loss" in row][-1]
-        rows.append({"learning_rate": rate, "rank": rank, "auroc": last.get("eval_auroc"), "loss": last["eval_loss"]})
-        say(
-            f"learning rate {rate:g}, rank {rank}: validation AUROC {rows[-1]['auroc']:.3f}, loss {rows[-1]['loss']:.3f}"
-        )
+    for texts, epochs in SWEEP_SIZES:
+        for rate, rank in SWEEP:
+            config = TrainingConfig(texts=texts, epochs=epochs, learning_rate=rate, rank=rank)
+            folder = out / f"{texts}-{epochs:g}-{rate}-{rank}"
+            found = train(base, [source.train], folder, config, validation=[source.calibration])
+            last = [row for row in found.history[0] if "eval_loss" in row][-1]
+            row = {"texts": texts, "epochs": epochs, "learning_rate": rate, "rank": rank}
+            rows.append(row | {"auroc": last.get("eval_auroc"), "loss": last["eval_loss"], "notes": found.notes})
+            say(
+                f"{texts} texts, epochs {epochs:g}, learning rate {rate:g}, rank {rank}: validation AUROC "
+                f"{rows[-1]['auroc']:.3f}, loss {rows[-1]['loss']:.3f}"
+            )
     return rows
 
 
