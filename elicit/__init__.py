@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from elicit.domains import Domain, Exclusive, Implies, Opposite, Question, Same, UnlabelledDomain, load_domain
     from elicit.evaluation import evaluate
-    from elicit.methods import elicit_monitor
+    from elicit.methods import Elicited, elicit_monitor, label_free
     from elicit.monitors import load_monitor
     from elicit.training import TrainingConfig, train_monitor
 
@@ -27,11 +27,14 @@ _HOME = {
     "load_monitor": "monitors",
     "train_monitor": "training",
     "TrainingConfig": "training",
+    "Elicited": "methods",
     "elicit_monitor": "methods",
+    "label_free": "methods",
     "evaluate": "evaluation",
 }
 __all__ = [
     "Domain",
+    "Elicited",
     "Exclusive",
     "Implies",
     "Opposite",
@@ -41,6 +44,7 @@ __all__ = [
     "UnlabelledDomain",
     "elicit_monitor",
     "evaluate",
+    "label_free",
     "load_domain",
     "load_monitor",
     "train_monitor",

@@ -99,7 +99,12 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         _training_options,
         click.option("--seed", default=0, show_default=True, type=click.IntRange(0)),
         click.option(
-            "--method", "methods", multiple=True, default=("all",), show_default=True, help="From `elicit methods`."
+            "--method",
+            "methods",
+            multiple=True,
+            default=("all",),
+            show_default=True,
+            help="From `elicit methods`, or a Python file that registers some; repeat.",
         ),
         click.option(
             "--target", "targets", multiple=True, required=True, help="Domain to elicit a monitor for; repeat."
@@ -402,7 +407,16 @@ def cache(clear: bool, clear_all: bool) -> None:
 
 
 def _chosen(methods: tuple[str, ...], model: str) -> tuple[str, ...]:
-    return _all_methods(model) if "all" in methods else tuple(dict.fromkeys(methods))
+    """Names of methods; a file's are registered, and take its place."""
+    from elicit.methods import load_methods
+
+    names: list[str] = []
+    for name in methods:
+        if name == "all":
+            names += _all_methods(model)
+        else:
+            names += load_methods(Path(name)) if name.endswith(".py") else (name,)
+    return tuple(dict.fromkeys(names))
 
 
 def _all_methods(model: str = "") -> tuple[str, ...]:

@@ -241,6 +241,9 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
             if not done and (note := cannot(config, method, target)):
                 lines.append(Line(target.name, name, (), 0, note))
                 continue
+            if method.cost is None:
+                lines.append(Line(target.name, name, (), 0, "its cost is not known"))
+                continue
             asked = [
                 one if sources or one.model != START else replace(one, model=UNTRAINED) for one in method.cost(sizes)
             ]

@@ -373,6 +373,7 @@ class _Run:
         path = self.out / "manifest.json"
         asked = json.loads(json.dumps(asdict(self.config)))
         hashes = self.domains.hashes()
+        code = {name: METHODS[name].code for name in self.config.methods if METHODS[name].code}
         if not path.is_file():
             if leftovers := entries(self.out) - {"timings.json"}:
                 raise RunError(f"{self.out} is not empty and holds no run ({min(leftovers)}, …); choose another --out")
@@ -382,6 +383,7 @@ class _Run:
                 "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "config": asked,
                 "domains": hashes,
+                "methods": code,
                 "model": None,
                 "versions": versions(),
             }
@@ -407,6 +409,11 @@ class _Run:
             raise RunError(
                 f"{self.out}: the data of {changed[0]} have changed since this run began; choose another --out"
             )
+        for name, value in code.items():
+            if held.get("methods", {}).get(name) != value:
+                raise RunError(
+                    f"{self.out}: the file of method {name} has changed since this run began; choose another --out"
+                )
         note_versions(path)
 
     def _check_model(self, model: LanguageModel) -> None:

@@ -173,6 +173,21 @@ def test_without_a_source_methods_start_from_the_untrained_model(config) -> None
     assert not any(one.what.startswith("verdicts of test") for one in planned.lines[1].passes)
 
 
+def test_a_method_of_which_nobody_counted_the_passes_has_a_line_that_says_so(config, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(elicit.methods.own, "METHODS", held := dict(elicit.methods.METHODS))
+    monkeypatch.setattr(elicit.methods.registry, "METHODS", held)
+    monkeypatch.setattr(elicit.planning, "METHODS", held)
+    monkeypatch.setattr(elicit.runs, "METHODS", held)
+    (file := tmp_path / "mine.py").write_text(
+        "from elicit import Elicited, label_free\n\n"
+        "@label_free('mine', 'the monitor as it is')\ndef mine(monitor, target, seed):\n    return Elicited(monitor)\n"
+    )
+    asked = ["plan", "--model", config.model, "--target", config.targets[0], "--tokens-per-second", "1000"]
+    result = CliRunner().invoke(main, [*asked, "--method", "untrained", "--method", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "its cost is not known" in next(line for line in result.output.splitlines() if "mine" in line)
+
+
 def test_what_done_methods_have_read_is_not_read_again(config, tmp_path: Path) -> None:
     (tmp_path / "run" / "scores" / "films").mkdir(parents=True)
     (tmp_path / "run" / "monitors" / "films" / "ccs").mkdir(parents=True)

@@ -3,10 +3,21 @@
 from elicit.domains import UnlabelledDomain
 from elicit.language_models.language_model import local_model
 from elicit.methods import consistency, few_shot, icm, probing, references, self_training, state_consistency, thinking  # noqa: F401  # they register themselves
+from elicit.methods.own import load_methods
 from elicit.methods.registry import METHODS, Elicited, Ingredients, Labelling, Method, label_free, reference
 from elicit.monitors.verdict import VerdictMonitor
 
-__all__ = ["METHODS", "Elicited", "Ingredients", "Labelling", "Method", "elicit_monitor", "label_free", "reference"]
+__all__ = [
+    "METHODS",
+    "Elicited",
+    "Ingredients",
+    "Labelling",
+    "Method",
+    "elicit_monitor",
+    "label_free",
+    "load_methods",
+    "reference",
+]
 
 
 def elicit_monitor(monitor: VerdictMonitor, target: UnlabelledDomain, method: str, seed: int = 0) -> Elicited:

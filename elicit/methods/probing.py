@@ -20,7 +20,7 @@ from probes import CCS, CRC, VINC, ContrastProbe, KMeansProbe, PCAProbe
     "hidden states",
 )
 def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
-    return _fit(CCS(random_state=seed), monitor, target)
+    return fit_contrast_probe(CCS(random_state=seed), monitor, target)
 
 
 @label_free(
@@ -30,7 +30,7 @@ def ccs(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
     "hidden states",
 )
 def crc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
-    return _fit(CRC(), monitor, target)
+    return fit_contrast_probe(CRC(), monitor, target)
 
 
 @label_free(
@@ -40,14 +40,14 @@ def crc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
     "hidden states",
 )
 def vinc(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
-    return _fit(VINC(), monitor, target)
+    return fit_contrast_probe(VINC(), monitor, target)
 
 
 @label_free(
     "kmeans", "two clusters of the differences between both answers' hidden states", cost_of_states, "hidden states"
 )
 def kmeans(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
-    return _fit(KMeansProbe(random_state=seed), monitor, target)
+    return fit_contrast_probe(KMeansProbe(random_state=seed), monitor, target)
 
 
 @label_free(
@@ -57,11 +57,17 @@ def kmeans(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elic
     "hidden states",
 )
 def pca(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
-    return _fit(PCAProbe(), monitor, target)
+    return fit_contrast_probe(PCAProbe(), monitor, target)
 
 
-def _fit(probe: ContrastProbe, monitor: VerdictMonitor, target: UnlabelledDomain) -> Elicited:
-    """The probe of the upper layer that is best by its own criterion, signed by the monitor's verdicts."""
+def fit_contrast_probe(probe: ContrastProbe, monitor: VerdictMonitor, target: UnlabelledDomain) -> Elicited:
+    """The probe of the upper layer that is best by its own criterion, signed by the monitor's verdicts.
+
+    Args:
+        probe: not fitted yet.
+        monitor: whose model's hidden states are read; must be a model here, not a served one.
+        target: texts, of which at most `PROBE_TEXTS` are used.
+    """
     model = local_model(monitor.model, "a probe needs hidden states")
     texts = target.sample(PROBE_TEXTS)
     layers = upper_layers(model.layers)

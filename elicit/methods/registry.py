@@ -122,26 +122,30 @@ class Method:
         name: what users write.
         description: one line.
         labels: the labels that it uses itself; a label-free method started from a source-trained monitor inherits "source".
-        cost: its passes through the language model, by the sizes of a run.
+        cost: its passes through the language model, by the sizes of a run; None where nobody counted them.
         needs: what it needs of the language model; a server gives verdicts alone.
         label_free: the function, for label-free methods.
         reference: the function, for references.
+        code: hash of the user's file that registered it, or "" for the project's own.
     """
 
     name: str
     description: str
     labels: LabelsUsed
-    cost: Cost
+    cost: Cost | None
     needs: Needs = "verdicts"
     label_free: LabelFree | None = None
     reference: Callable[[Ingredients], Monitor] | None = None
+    code: str = ""
 
 
 METHODS: dict[str, Method] = {}
 
 
-def label_free(name: str, description: str, cost: Cost, needs: Needs = "verdicts") -> Callable[[Found], Found]:
-    """Register a function of (monitor, unlabelled target, seed) as a label-free method."""
+def label_free(
+    name: str, description: str, cost: Cost | None = None, needs: Needs = "verdicts"
+) -> Callable[[Found], Found]:
+    """Register a function of (monitor, unlabelled target, seed) as a label-free method; the other arguments are as in `Method`."""
 
     def register(function: Found) -> Found:
         METHODS[name] = Method(name, description, "none", cost, needs, label_free=function)
@@ -151,7 +155,7 @@ def label_free(name: str, description: str, cost: Cost, needs: Needs = "verdicts
 
 
 def reference(
-    name: str, labels: LabelsUsed, description: str, cost: Cost, needs: Needs = "verdicts"
+    name: str, labels: LabelsUsed, description: str, cost: Cost | None = None, needs: Needs = "verdicts"
 ) -> Callable[[Callable[[Ingredients], Monitor]], Callable[[Ingredients], Monitor]]:
     """Register a function of `Ingredients` as a reference that uses these labels."""
 

@@ -13,7 +13,7 @@ import elicit.runs
 from elicit.errors import DivergedError, DomainError, ModelError, PromptError, RunError
 from elicit.files import read_json
 from elicit.language_models.cache import ReadingCache
-from elicit.methods import METHODS
+from elicit.methods import METHODS, load_methods
 from elicit.monitors import load_monitor
 from elicit.runs import RunConfig, run
 from elicit.training.verdict_training import HISTORY
@@ -370,3 +370,27 @@ def test_what_an_interrupted_attempt_spent_is_added(
     # The trained adapter is loaded a second time, for which a few tokens are read to see how it can be run.
     assert spent[0]["films/transfer"] <= spent[1]["films/transfer"] <= 1.3 * spent[0]["films/transfer"]
     assert spent[0] | {"films/transfer": 0} == spent[1] | {"films/transfer": 0}
+
+
+def test_a_method_of_the_users_own_runs_beside_the_others_and_its_file_must_stay(
+    model_folder, target, tmp_path
+) -> None:
+    file = tmp_path / "mine.py"
+    text = (
+        "from elicit import label_free\nfrom elicit.methods.probing import fit_contrast_probe\nfrom probes import CRC\n\n"
+        "@label_free('mine', 'CRC again', needs='hidden states')\n"
+        "def mine(monitor, target, seed):\n    return fit_contrast_probe(CRC(), monitor, target)\n"
+    )
+    file.write_text(text)
+    try:
+        asked = config(model_folder, target, methods=("crc", *load_methods(file)))
+        run(asked, tmp_path / "run")
+        mine, crc = ((tmp_path / "run" / "scores" / "films" / f"{name}.jsonl").read_text() for name in ("mine", "crc"))
+        assert mine == crc
+        METHODS.pop("mine")
+        file.write_text(text + "# changed\n")
+        load_methods(file)
+        with pytest.raises(RunError, match="the file of method mine has changed since this run began"):
+            run(asked, tmp_path / "run")
+    finally:
+        METHODS.pop("mine", None)
