@@ -227,6 +227,7 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
     training = [texts.trained(config.training(config.source_texts), START) for texts in sources]
     trained = out is not None and is_trained(out / "monitors" / "source" / "adapter")
     lines: list[Line] = []
+    unknown = False  # whether a method, of which nobody knows what it reads, starts from the trained monitor
     for target in domains.targets:
         sizes = Sizes(
             sources=tuple(sources),
@@ -242,7 +243,8 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
                 lines.append(Line(target.name, name, (), 0, note))
                 continue
             if method.cost is None:
-                lines.append(Line(target.name, name, (), 0, "its cost is not known"))
+                unknown |= not done and method.label_free is not None
+                lines.append(Line(target.name, name, (), 0, "done" if done else "its cost is not known"))
                 continue
             asked = [
                 one if sources or one.model != START else replace(one, model=UNTRAINED) for one in method.cost(sizes)
@@ -260,7 +262,7 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
                 continue
             adapter = counted.adapter * any(one.model != UNTRAINED for one in asked)
             lines.append(Line(target.name, name, tuple(passes), adapter + sum(one.disk for one in passes)))
-    needed = any(one.model != UNTRAINED for line in lines for one in line.passes)
+    needed = unknown or any(one.model != UNTRAINED for line in lines for one in line.passes)
     if training and needed and not trained:
         # One training on all sources, with one start.
         together = replace(training[0], tokens=sum(one.tokens for one in training))

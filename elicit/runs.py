@@ -31,7 +31,7 @@ from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
 from elicit.language_models.address import is_endpoint
 from elicit.language_models.language_model import LanguageModel, load_language_model
-from elicit.methods import METHODS, Ingredients, Method
+from elicit.methods import METHODS, Elicited, Ingredients, Method
 from elicit.methods.states import read_upper_layers
 from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_calibration
 from elicit.monitors.blend import BlendMonitor
@@ -41,6 +41,7 @@ from elicit.run_folder import changed_versions, claim, entries, note_versions, v
 from elicit.training import TrainingConfig, is_trained, train_monitor
 
 SCHEMA = 1
+OF_ONE_METHOD = (DivergedError, DomainError, PromptError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -281,10 +282,13 @@ class _Run:
             try:
                 scores[name], calibrations[name], extra = self._method(method, target, test)
                 notes[name] |= extra
-            except (DivergedError, DomainError, PromptError, ValueError) as error:
-                # One method that cannot cope with a domain, or a model with its prompts, must not cost the others.
+            except Exception as error:
+                if not _ends_one_method(error, method):
+                    raise
                 logging.getLogger(__name__).exception("%s on %s failed", name, target.name)
-                notes[name]["error"] = str(error)
+                notes[name]["error"] = (
+                    str(error) if isinstance(error, OF_ONE_METHOD) else f"{type(error).__name__}: {error}"
+                )
         rows = evaluate_target(scores, test.labels, test.groups, calibrations, seed=self.config.seed)
         return [
             {"target": target.name, "method": name} | notes[name] | rows.get(name, {}) for name in self.config.methods
@@ -340,6 +344,11 @@ class _Run:
     def _build(self, method: Method, target: Domain, folder: Path) -> tuple[Monitor, dict[str, Any]]:
         if method.label_free is not None:
             found = method.label_free(self.start, self._target_train(target).unlabelled(), self.config.seed)
+            if not isinstance(found, Elicited):
+                raise TypeError(
+                    f"{method.name} gives {type(found).__name__}, and a label-free method gives an Elicited"
+                )
+            json.dumps(found.details)  # what cannot be written is to be known before anything is scored
             if found.labelling is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 found.labelling.write(folder / "labels.jsonl")
@@ -390,7 +399,7 @@ class _Run:
             write_json(path, content)
             return
         held = read_json(path)
-        if entries(self.out) <= {"manifest.json", "timings.json"}:
+        if entries(self.out) <= {"manifest.json", "timings.json"} and held["model"] is None:
             # A command that failed before it computed anything does not claim the folder.
             path.unlink()
             self.timings_file.unlink(missing_ok=True)
@@ -428,6 +437,14 @@ class _Run:
             raise RunError(
                 f"{self.out}: {self.config.model} is another model than when this run began; choose another --out"
             )
+
+
+def _ends_one_method(error: Exception, method: Method) -> bool:
+    """Whether an error ends a method and not the run: it cannot cope with a domain, a model not with its prompts.
+
+    So does every mistake in a method of the user's own; a full disk or a lost process is none.
+    """
+    return isinstance(error, OF_ONE_METHOD) or (bool(method.code) and not isinstance(error, OSError | RunError))
 
 
 class _Timed(AbstractContextManager["_Timed"]):

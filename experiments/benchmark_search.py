@@ -144,7 +144,7 @@ def costs(monitor: VerdictMonitor, domain: str, say: Callable[[str], None]) -> l
     rows = []
     for size in SIZES:
         pool = Pool.of(monitor, load_domain(domain).unlabelled(), size)
-        alone, together = sum(pool.tokens([row]) for row in range(len(pool))), tokens_of_consistency(pool)
+        alone, together = pool.tokens_of_verdicts(), tokens_of_consistency(pool)
         row = {
             "texts": len(pool),
             "consistency_tokens_per_label": round((alone + together) / len(pool)),

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of, repair
+from elicit.methods.alarms import degenerate, label_entropy, left_out
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.pool import Pool
@@ -79,7 +80,7 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
         pool = pool.take(np.flatnonzero(np.isfinite(zero.values)).tolist())
     verdicts = zero.values[np.isfinite(zero.values)]
     rng = np.random.default_rng(seed)
-    alone = sum(pool.tokens([row]) for row in range(len(pool)))
+    alone = pool.tokens_of_verdicts()
     tokens = [alone]
 
     def read(packs: Sequence[Sequence[int]], labels: Bools) -> list[Floats]:
@@ -99,7 +100,8 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
     }
     if zero.verdict_mass is not None and np.isfinite(zero.verdict_mass).any():
         details["verdict_mass"] = round(float(np.nanmean(zero.verdict_mass)), 4)
-    return Elicited(context, details, found.warnings(), labelling)
+    given = sum(bool(text.strip()) for text in target.texts)
+    return Elicited(context, details, (*found.warnings(), *left_out(len(pool), given)), labelling)
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Found:
         slope: by which a verdict's logits count in `log_odds`.
         evidence: by which odd readings count.
         objectives: (c,) of each chain, in bits per text by which contexts predict the labels better than their share does.
+        reliability: correlation of the verdict alone with the verdict in context, two readings of one thing.
         flip: share of the verdicts' evidence that speaks for the labels rather than their opposites, −1 to 1.
         agreement: share of the texts to which all chains gave one label.
         drift: share of the texts whose label is not that of the verdict alone.
@@ -124,6 +127,7 @@ class Found:
     slope: float
     evidence: Evidence
     objectives: tuple[float, ...]
+    reliability: float
     flip: float
     agreement: float
     drift: float
@@ -136,6 +140,8 @@ class Found:
             "objective_bits": [round(value, 4) for value in self.objectives],
             "gain_of_context": round(self.evidence.gain, 4),
             "flagged_share": round(share, 4),
+            "mean_label_entropy_bits": label_entropy(self.log_odds),
+            "verdict_reliability": round(self.reliability, 4),
             "flip_asymmetry": round(self.flip, 4),
             "agreement_of_restarts": round(self.agreement, 4),
             "drift": round(self.drift, 4),
@@ -143,13 +149,15 @@ class Found:
 
     def warnings(self) -> tuple[str, ...]:
         """Alarms: what makes the labelling doubtful."""
-        share = float(self.labels.mean())
-        alarms = []
-        if min(share, 1 - share) < 0.02:
-            alarms.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")
+        alarms = degenerate(self.labels)
         if max(self.objectives) < 0.01:
             alarms.append(
                 "labels in the context were not seen to predict other labels: the verdicts, alone and in context, decide"
+            )
+        if self.reliability < 0.1:
+            alarms.append(
+                f"verdicts alone and in context hardly agree (correlation {self.reliability:.2f}): if they are noise, which label "
+                "is which is a guess"
             )
         if self.flip < 0.1:
             alarms.append("the opposite of every label would be almost as consistent: which is which is a guess")
@@ -205,6 +213,7 @@ def search(
         slope=slope,
         evidence=weighed,
         objectives=tuple(objective for objective, _, _ in chains),
+        reliability=_correlation(verdicts, even.mean()),
         flip=float((signs * prior).sum() / max(np.abs(prior).sum(), 1e-12)),
         agreement=float(np.all([chain[1] == labels for chain in chains], axis=0).mean()),
         drift=float(np.mean(labels != alone)),
@@ -245,6 +254,12 @@ def _prior(verdicts: Floats) -> tuple[Floats, float]:
     return prior_log_odds(calibration, verdicts), calibration.slope
 
 
+def _correlation(first: Floats, second: Floats) -> float:
+    """Of (n,) readings with each other; 0 where either is the same for all."""
+    spread = float(first.std() * second.std())
+    return float(((first - first.mean()) * (second - second.mean())).mean() / spread) if spread > 0 else 0.0
+
+
 def _objective(labels: Bools, evidence: Floats) -> float:
     """Bits per text by which (n,) log-odds of evidence predict the labels better than the share of flagged labels does."""
     share = float(np.clip(labels.mean(), 1e-6, 1 - 1e-6))
@@ -255,7 +270,8 @@ def _objective(labels: Bools, evidence: Floats) -> float:
 
 def _examples(pool: Pool, found: Found, rng: np.random.Generator) -> list[list[tuple[str, bool]]]:
     """Contexts of the texts with the surest labels, half of them flagged as far as there are enough, in a fixed random order."""
-    sure = np.argsort(-np.abs(found.log_odds), kind="stable")
+    # By the evidence for the label that the text has: a rule may have given it the one that the evidence speaks against.
+    sure = np.argsort(-np.where(found.labels, found.log_odds, -found.log_odds), kind="stable")
     of = {label: [int(row) for row in sure if found.labels[row] == label] for label in (True, False)}
     contexts = []
     for number in range(CONTEXTS):

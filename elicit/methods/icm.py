@@ -19,8 +19,9 @@ import numpy as np
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of
+from elicit.methods.alarms import degenerate, label_entropy
 from elicit.methods.cost import START, Pass, Sizes
-from elicit.methods.pool import Pool
+from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.verdict import VerdictMonitor
@@ -65,25 +66,26 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         return [float(value) for (value,) in read]
 
     found = search(score, len(pool), pairs_of(target.rules, pool.groups), np.random.default_rng(seed))
-    shots = [(pool.texts[row], label) for row, label in sorted(found.labels.items())]
     rows = sorted(found.labels)
     labels = np.array([found.labels[row] for row in rows])
     labelling = Labelling(tuple(pool.ids[row] for row in rows), labels, np.array([found.log_odds[row] for row in rows]))
-    share = float(labels.mean())
+    # All of them where they leave half of the context to the text behind them.
+    chosen = pool.examples([rows[at] for at in surest_of_each(labels, labelling.log_odds)])
+    shots = [(pool.texts[row], found.labels[row]) for row in sorted(chosen)]
     details = {
         "pool": len(pool),
         "objective": round(found.objective, 4),
         "steps": found.steps,
         "accepted": found.accepted,
-        "flagged_share": round(share, 4),
+        "flagged_share": round(float(labels.mean()), 4),
+        "mean_label_entropy_bits": label_entropy(labelling.log_odds),
+        "shots": len(shots),
         "requests_per_label": round(cost["requests"] / len(found.labels), 1),
         "tokens_per_label": round(cost["tokens"] / len(found.labels)),
     }
-    warnings = []
+    warnings = degenerate(labels)
     if len(found.labels) < len(pool):
         warnings.append(f"{len(pool) - len(found.labels)} of {len(pool)} texts were left without a label")
-    if min(share, 1 - share) < 0.02:
-        warnings.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")
     return Elicited(FewShotMonitor(pool.model, pool.question, shots), details, tuple(warnings), labelling)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import sys
 import traceback
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def load_methods(path: Path) -> tuple[str, ...]:
         raise RunError(f"cannot read {path}: {error.strerror or error}; name a Python file that is there") from error
     before, code = dict(METHODS), hashlib.sha256(content).hexdigest()
     try:
-        _execute(path)
+        _execute(path, content)
         found = [name for name, method in METHODS.items() if before.get(name) is not method]
         for name in found:
             if name in before and before[name].code != code:
@@ -39,7 +39,7 @@ def load_methods(path: Path) -> tuple[str, ...]:
                 f"{path} registers no method; put `@label_free(name, description)` from elicit above a function of a monitor, an "
                 "unlabelled domain and a seed"
             )
-    except RunError:
+    except BaseException:
         METHODS.clear()
         METHODS.update(before)
         raise
@@ -48,15 +48,15 @@ def load_methods(path: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _execute(path: Path) -> None:
-    spec = importlib.util.spec_from_file_location(f"elicit_methods_in_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where a dataclass in the file looks for it
+def _execute(path: Path, content: bytes) -> None:
+    module = types.ModuleType(f"elicit_methods_in_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where a dataclass in the file looks for it
+    beside = str(path.resolve().parent)
+    sys.path.insert(0, beside)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        exec(compile(content, str(path), "exec"), module.__dict__)  # the user's own code
+    except (Exception, SystemExit) as error:
         own = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
@@ -65,3 +65,5 @@ def _execute(path: Path) -> None:
         line = error.lineno if isinstance(error, SyntaxError) else own[-1] if own else None
         where = f"{path}, line {line}" if line else f"{path}"
         raise RunError(f"{where}: {type(error).__name__}: {error}; mend the file and run the same command") from error
+    finally:
+        sys.path.remove(beside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,13 @@ from elicit.language_models.readings import Readings
 from elicit.monitors.verdict import VerdictMonitor
 
 Floats = NDArray[np.float64]
+
+
+def surest_of_each(labels: NDArray[np.bool_], log_odds: Floats) -> list[int]:
+    """Positions of (n,) labels, flagged and cleared in turn, from those for which the evidence speaks most."""
+    order = np.argsort(-np.where(labels, log_odds, -log_odds), kind="stable")
+    halves = [[int(at) for at in order if labels[at] == label] for label in (True, False)]
+    return [at for pair in zip_longest(*halves) for at in pair if at is not None]
 
 
 @dataclass(frozen=True)
@@ -118,6 +126,12 @@ class Pool:
             groups=pick(self.groups),
             encoded=pick(self.encoded),
         )
+
+    def tokens_of_verdicts(self) -> int:
+        """Tokens of one prompt for each text, as `verdicts` sends them: long texts are cut later than as examples."""
+        prompt = self.model.prompt(self.question)
+        around = len(prompt.head) + len(prompt.tail)
+        return sum(around + len(text.ids) for text in prompt.encode(self.texts))
 
     def _fits(self, rows: Sequence[int]) -> bool:
         return self.tokens(rows) <= self.model.context_length

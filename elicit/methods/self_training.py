@@ -15,15 +15,22 @@ import numpy as np
 
 from elicit.domains import Row, UnlabelledDomain, make_domain
 from elicit.domains.domain import FEWEST_ROWS
+from elicit.domains.rules import pairs_of, repair
+from elicit.errors import DomainError
 from elicit.language_models.language_model import local_model
 from elicit.methods.cost import START, Pass, Sizes
+from elicit.methods.evidence import prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.methods.state_consistency import state_consistency
 from elicit.methods.states import PROBE_TEXTS
+from elicit.monitors.calibration import fit_calibration
+from elicit.monitors.monitor import Monitor
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import TrainingConfig, train_monitor
 
 ROUNDS = 3
+DRIFT = 0.25  # share of labels that may leave those of the first round without an alarm
+FEWEST = 8  # scored texts that labels can be taken from
 STILL = 0.02  # share of labels that may change in a round that is the last
 
 Teacher = Callable[[VerdictMonitor, UnlabelledDomain, int], Elicited]
@@ -56,16 +63,19 @@ def self_training(
         monitor: untrained, or trained on source domains.
         target: texts without labels.
         seed: of teacher and training.
-        teacher: a label-free method whose result has a `labelling`.
+        teacher: a label-free method; where it gives no labels, they are what its monitor's calibrated scores say.
     """
     local_model(monitor.model, "self-training trains it")  # before a teacher has asked a server anything
     student, changes = monitor, list[float]()
     before: Labelling | None = None
+    first: Labelling | None = None
+    warnings = list[str]()
     while True:
         found = teacher(student, target, seed)
-        labelling = found.labelling
-        if labelling is None:
-            raise ValueError("the teacher gives no labels; choose one that does, such as state-consistency")
+        labelling = found.labelling or labels_from_scores(found.monitor, target.sample(PROBE_TEXTS))
+        first = first or labelling
+        # Of every round: a student repeats what its teacher got wrong, so that the next labels agree with it.
+        warnings += [warning for warning in found.warnings if warning not in warnings]
         if before is not None:
             changes.append(_changed(before, labelling))
         sure = labelling.labels[~labelling.unsure]
@@ -78,15 +88,33 @@ def self_training(
         "sure": len(sure),
         "flagged_share": round(float(labelling.labels.mean()), 4),
         "labels_changed_per_round": [round(change, 4) for change in changes],
+        "labels_changed_since_the_first": round(_changed(first, labelling), 4),
     }
-    warnings = list(found.warnings)
     if before is None:
         warnings.append(
             f"the teacher is sure of {int(sure.sum())} flagged and {int((~sure).sum())} cleared texts: not trained"
         )
     elif changes[-1] > STILL:
         warnings.append(f"{changes[-1]:.0%} of the labels still changed in the last round")
+    if (drift := _changed(first, labelling)) > DRIFT:
+        warnings.append(f"{drift:.0%} of the labels left those of the first round: it may have found another feature")
     return Elicited(student, details, tuple(warnings), labelling)
+
+
+def labels_from_scores(monitor: Monitor, texts: UnlabelledDomain) -> Labelling:
+    """Labels that a monitor's calibrated scores give texts, as far as the domain's rules allow them.
+
+    Raises:
+        DomainError: hardly any text can be scored.
+    """
+    scores = monitor.score(texts)
+    if scores.scored.sum() < FEWEST:
+        raise DomainError(
+            f"{texts.name}: {scores.scored.sum()} texts can be scored; labels from scores need at least {FEWEST}"
+        )
+    read, used = scores.values[scores.scored], texts.take(np.flatnonzero(scores.scored))
+    odds = prior_log_odds(fit_calibration(read), read)
+    return Labelling(used.ids, repair(odds, pairs_of(texts.rules, used.groups)), odds)
 
 
 def _changed(before: Labelling, now: Labelling) -> float:

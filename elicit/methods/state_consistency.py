@@ -30,6 +30,7 @@ from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import pairs_of, repair
 from elicit.errors import DomainError
 from elicit.language_models.language_model import local_model
+from elicit.methods.alarms import degenerate, label_entropy, left_out
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
@@ -42,7 +43,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 PENALTIES = tuple(float(10**power) for power in np.arange(-2.0, 3.1, 0.5))  # of kernels with mean diagonal 1
 LAYERS = 3  # the best-predicting layers, whose predictions are averaged
-SWEEPS = 50
+SWEEPS = 500
 FEWEST = 8
 
 
@@ -73,7 +74,8 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     labels = repair(found.log_odds, pairs_of(target.rules, used.groups))
     labelling = Labelling(used.ids, labels, found.log_odds)
     details = found.details(prior, labels) | {"layers": list(chosen), "unsure": int(labelling.unsure.sum())}
-    return Elicited(blend, details, found.warnings(prior, labels), labelling)
+    given = sum(bool(text.strip()) for text in target.texts)
+    return Elicited(blend, details, (*found.warnings(prior, labels), *left_out(len(labels), given)), labelling)
 
 
 @dataclass(frozen=True)
@@ -114,23 +116,18 @@ class Search:
 
     def details(self, prior: Floats, labels: Bools) -> dict[str, object]:
         """Figures about the search and the (n,) labels that obey the rules; none involves a label that somebody gave."""
-        p = 1 / (1 + np.exp(-np.clip(self.log_odds, -30, 30)))
-        entropy = -np.mean(p * np.log2(np.maximum(p, 1e-12)) + (1 - p) * np.log2(np.maximum(1 - p, 1e-12)))
         return {
             "texts": len(prior),
             "predictability": round(self.predictability, 4),
             "drift": round(float(np.mean(labels != (prior > 0))), 4),
             "flagged_share": round(float(labels.mean()), 4),
-            "mean_label_entropy_bits": round(float(entropy), 4),
+            "mean_label_entropy_bits": label_entropy(self.log_odds),
             "sweeps": self.sweeps,
         }
 
     def warnings(self, prior: Floats, labels: Bools) -> tuple[str, ...]:
         """Alarms: what makes the labelling doubtful."""
-        share, drift = float(labels.mean()), float(np.mean(labels != (prior > 0)))
-        alarms = []
-        if min(share, 1 - share) < 0.02:
-            alarms.append(f"degenerate: {max(share, 1 - share):.0%} of the labels are alike")
+        alarms, drift = degenerate(labels), float(np.mean(labels != (prior > 0)))
         if self.predictability < 0.05:
             alarms.append("the hidden states hardly predict the verdicts: nothing but the verdicts can be relied on")
         if drift > 0.25:
@@ -156,7 +153,8 @@ def search(features: Floats, prior: Floats) -> Search:
     hats = [_hat(spectra[layer], rated[layer][1]) for layer in order]
     from_others = labels - _mean_of_others(labels)
     residual = float(np.mean((from_others - _predict(hats, labels)) ** 2))
-    predictability = max(0.0, 1 - residual / max(float(np.mean(from_others**2)), 1e-12))
+    spread = float(np.mean(from_others**2))
+    predictability = max(0.0, 1 - residual / spread) if spread > 1e-12 else 0.0  # verdicts that are all alike
     sweeps, moved, evidence = 0, np.inf, Evidence(0.0, 0.0)
     while predictability > 0 and moved > 1e-4 and sweeps < SWEEPS:
         sweeps += 1

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from elicit.domains import UnlabelledDomain
-from elicit.domains.rules import pairs_of, repair
-from elicit.errors import DomainError
+from elicit.methods.alarms import degenerate, label_entropy, left_out
 from elicit.methods.cost import START, Pass, Sizes
-from elicit.methods.evidence import prior_log_odds
-from elicit.methods.registry import Elicited, Labelling, label_free
-from elicit.methods.self_training import ROUNDS, self_training
+from elicit.methods.registry import Elicited, label_free
+from elicit.methods.self_training import ROUNDS, labels_from_scores, self_training
 from elicit.methods.states import PROBE_TEXTS
-from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.thinking import ThinkingMonitor
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import TrainingConfig
 
-FEWEST = 8
 THOUGHTS = 64  # tokens of the reasoning about a text
 
 
@@ -53,17 +47,15 @@ def thinking(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int, max_t
         max_tokens: of the reasoning.
     """
     found = ThinkingMonitor(monitor.model, target.question, max_tokens)
-    texts = target.sample(PROBE_TEXTS)
-    scores = found.score(texts)
-    if scores.scored.sum() < FEWEST:
-        raise DomainError(f"{target.name}: {scores.scored.sum()} texts can be read; thinking needs at least {FEWEST}")
-    read = scores.values[scores.scored]
-    odds = prior_log_odds(fit_calibration(read), read)
-    read_texts = texts.take(np.flatnonzero(scores.scored))
-    labels = repair(odds, pairs_of(target.rules, read_texts.groups))
-    labelling = Labelling(read_texts.ids, labels, odds)
-    details = {"texts": len(labels), "flagged_share": round(float(labels.mean()), 4)}
-    return Elicited(found, details | {"unsure": int(labelling.unsure.sum())}, (), labelling)
+    labelling = labels_from_scores(found, target.sample(PROBE_TEXTS))
+    labels, given = labelling.labels, sum(bool(text.strip()) for text in target.texts)
+    details = {
+        "texts": len(labels),
+        "flagged_share": round(float(labels.mean()), 4),
+        "mean_label_entropy_bits": label_entropy(labelling.log_odds),
+        "unsure": int(labelling.unsure.sum()),
+    }
+    return Elicited(found, details, (*degenerate(labels), *left_out(len(labels), given)), labelling)
 
 
 @label_free(

@@ -59,6 +59,7 @@ def test_a_file_registers_a_method(tmp_path) -> None:
         ("import no_such_package\n", "mine.py, line 1: ModuleNotFoundError: No module named 'no_such_package'"),
         (FILE.replace('"mine"', '"transfer"'), "registers a method as 'transfer', and there is one of that name"),
         (FILE + "\n1 / 0\n", "mine.py, line 14: ZeroDivisionError"),
+        (FILE + "\nimport sys\nsys.exit()\n", "mine.py, line 15: SystemExit"),
     ],
 )
 def test_a_file_that_cannot_be_used_registers_nothing(tmp_path, text: str, said: str) -> None:
@@ -78,3 +79,19 @@ def test_two_files_cannot_register_one_name(tmp_path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path) -> None:
     with pytest.raises(RunError, match=r"cannot read .*none\.py: No such file or directory"):
         load_methods(tmp_path / "none.py")
+
+
+def test_what_runs_is_what_was_hashed_however_soon_a_file_changes(tmp_path) -> None:
+    load_methods(written(tmp_path, FILE))
+    METHODS.pop("mine")
+    load_methods(written(tmp_path, FILE.replace("seed).seed", "seed+1).se")))  # as long, and in the same second
+    with pytest.raises(AttributeError):
+        METHODS["mine"].label_free("a monitor", None, 3)
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path) -> None:
+    (tmp_path / "beside_mine.py").write_text("NAME = 'from beside'\n")
+    path = written(
+        tmp_path, FILE.replace("@dataclass", "from beside_mine import NAME\n@dataclass").replace('"mine"', "NAME")
+    )
+    assert load_methods(path) == ("from beside",)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from elicit.domains import Question, UnlabelledDomain
 from elicit.errors import DomainError
 from elicit.language_models.local import LocalModel
 from elicit.methods import elicit_monitor
-from elicit.methods.pool import Pool
+from elicit.methods.pool import Pool, surest_of_each
 from elicit.monitors import VerdictMonitor
 
 QUESTION = Question("Is this text unsafe?")
@@ -48,7 +49,7 @@ def test_long_texts_come_in_smaller_packs_and_fewer_examples(monitor):
     assert len(pool.examples(range(12))) == 2
 
 
-@pytest.mark.parametrize("method", ["random-shots", "bootstrap", "consistency"])
+@pytest.mark.parametrize("method", ["random-shots", "bootstrap", "consistency", "icm"])
 def test_long_texts_are_scored_behind_their_examples(method, monitor):
     texts = [f"{i} " + "word " * 80 for i in range(12)]
     found = elicit_monitor(monitor, UnlabelledDomain.from_texts(texts, QUESTION), method)
@@ -70,3 +71,18 @@ def test_two_texts_that_do_not_fit_one_context(make_model, make_tokenizer):
     pool = pool_of(small, ["word " * 100, "other " * 100])
     with pytest.raises(DomainError, match="no two of them fit"):
         pool.packs([0, 1], 12)
+
+
+def test_the_surest_are_those_whose_label_the_evidence_speaks_for():
+    labels = np.array([True, True, False, False, False])
+    log_odds = np.array([1.0, 3.0, 5.0, -2.0, -0.5])  # a rule cleared the third, against the evidence
+    assert surest_of_each(labels, log_odds) == [1, 3, 0, 4, 2]
+
+
+def test_verdicts_read_more_of_a_long_text_than_examples_show(monitor):
+    pool = pool_of(monitor, ["word " * 300, "short"])
+    before = monitor.model.meter.tokens
+    pool.verdicts("")
+    looked = monitor.model.meter.tokens - before
+    assert pool.tokens_of_verdicts() > 300 + pool.tokens([0])
+    assert looked >= pool.tokens_of_verdicts() - len(monitor.model.prompt(QUESTION).head)

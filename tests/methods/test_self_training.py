@@ -11,7 +11,7 @@ from elicit.domains import Question, UnlabelledDomain
 from elicit.language_models.local import LocalModel
 from elicit.methods import Elicited, Labelling
 from elicit.methods.self_training import self_training
-from elicit.monitors import VerdictMonitor
+from elicit.monitors import Monitor, Scores, VerdictMonitor
 
 QUESTION = Question("Is it good?")
 WORDS = ("great fun", "dull mess")
@@ -72,3 +72,35 @@ def test_the_same_training_is_not_done_twice(base, monkeypatch) -> None:
     monkeypatch.setattr("elicit.training.trainer.VerdictTrainer.train", None)
     second = self_training(base, target, 0, teacher=teacher(lambda _: TRUTH)[0])
     np.testing.assert_array_equal(first.monitor.score(target).values, second.monitor.score(target).values)
+
+
+def test_alarms_of_the_first_teacher_are_not_lost_when_the_student_repeats_its_labels(base) -> None:
+    away = np.roll(TRUTH, 32)
+    away[:40] = ~away[:40]
+    teach, _ = teacher(lambda call: TRUTH if call == 0 else away)
+
+    def warned(monitor, target, seed):
+        found = teach(monitor, target, seed)
+        return Elicited(found.monitor, {}, ("left the verdicts",) if monitor is base else (), found.labelling)
+
+    found = self_training(base, UnlabelledDomain.from_texts(TEXTS, QUESTION), 0, teacher=warned)
+    assert "left the verdicts" in found.warnings
+    assert any("62% of the labels left those of the first round" in warning for warning in found.warnings)
+    assert found.details["labels_changed_since_the_first"] == 0.625
+
+
+def test_a_teacher_without_labels_teaches_by_its_scores(base) -> None:
+    class Knows(Monitor):
+        kind, question = "knows", QUESTION
+
+        def _score(self, texts):
+            return Scores(
+                texts.ids, np.array([9.0 if "fun" in text else -9.0 for text in texts.texts]), (None,) * len(texts)
+            )
+
+        def save(self, folder) -> None: ...
+
+    target = UnlabelledDomain.from_texts(TEXTS, QUESTION)
+    found = self_training(base, target, 0, teacher=lambda *_: Elicited(Knows()))
+    np.testing.assert_array_equal(found.labelling.labels, TRUTH)
+    assert found.monitor is not base

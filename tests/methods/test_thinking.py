@@ -59,5 +59,5 @@ def test_a_student_of_thinking_answers_at_once(base, monkeypatch) -> None:
 
 def test_too_few_readable_texts_are_an_error(base) -> None:
     target = UnlabelledDomain.from_texts(["one film", "two films", *[""] * 10], QUESTION)
-    with pytest.raises(DomainError, match="thinking needs at least 8"):
+    with pytest.raises(DomainError, match="labels from scores need at least 8"):
         elicit_monitor(base, target, "thinking")

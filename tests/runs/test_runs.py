@@ -394,3 +394,28 @@ def test_a_method_of_the_users_own_runs_beside_the_others_and_its_file_must_stay
             run(asked, tmp_path / "run")
     finally:
         METHODS.pop("mine", None)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return {}['missing']", "KeyError: 'missing'"),
+        ("return monitor", "gives VerdictMonitor, and a label-free method gives an Elicited"),
+        ("return Elicited(monitor, {'x': np.float32(1)})", "float32 is not JSON serializable"),
+    ],
+)
+def test_a_mistake_in_a_users_method_costs_no_other_method(
+    body: str, said: str, model_folder, target, tmp_path
+) -> None:
+    (file := tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom elicit import Elicited, label_free\n\n"
+        f"@label_free('mine', 'wrong')\ndef mine(monitor, target, seed):\n    {body}\n"
+    )
+    try:
+        outcome = run(config(model_folder, target, methods=(*load_methods(file), "untrained")), tmp_path / "run")
+    finally:
+        METHODS.pop("mine", None)
+    rows = {row["method"]: row for row in outcome.results["rows"]}
+    assert outcome.failed == 1
+    assert said in rows["mine"]["error"]
+    assert rows["untrained"]["coverage"] == 1

@@ -1,0 +1,28 @@
+"""Figures and alarms that every search shares: what makes a labelling doubtful, seen without any label that somebody gave."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def label_entropy(log_odds: NDArray[np.float64]) -> float:
+    """Mean over (n,) labels of the bits by which each is undecided: 0 = sure of all, 1 = of none."""
+    p = 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
+    bits = p * np.log2(np.maximum(p, 1e-12)) + (1 - p) * np.log2(np.maximum(1 - p, 1e-12))
+    return round(float(-bits.mean()), 4)
+
+
+def degenerate(labels: NDArray[np.bool_]) -> list[str]:
+    """An alarm where nearly all of (n,) labels are alike."""
+    share = float(labels.mean())
+    return [f"degenerate: {max(share, 1 - share):.0%} of the labels are alike"] if min(share, 1 - share) < 0.02 else []
+
+
+def left_out(searched: int, given: int) -> list[str]:
+    """An alarm where a search looked at a part of the texts only."""
+    if searched >= given:
+        return []
+    return [
+        f"{searched} of {given} texts were searched and have labels; the monitor scores the others as it scores new ones"
+    ]
