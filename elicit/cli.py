@@ -234,6 +234,20 @@ def plan(out: Path | None, tokens_per_second: float | None, methods: tuple[str, 
     help="Share of the texts that are asked about once more: in other words, inverted, or about something else.",
 )
 @click.option(
+    "--source-weight",
+    "source_weights",
+    multiple=True,
+    type=(str, float),
+    metavar="NAME WEIGHT",
+    help="How much a text of a source counts in the loss; 1 unless named. Repeat.",
+)
+@click.option(
+    "--target-module",
+    "target_modules",
+    multiple=True,
+    help="Linear layer that gets LoRA matrices, such as q_proj; all unless named. Repeat.",
+)
+@click.option(
     "--first-layer", default=0, show_default=True, type=click.IntRange(0), help="Layers below it stay as they are."
 )
 @click.option("--full", is_flag=True, help="Train all weights instead of a LoRA adapter; it takes a rate of some 2e-5.")
@@ -254,7 +268,8 @@ def train(
     from elicit.source_training import train_sources
     from elicit.training import TrainingConfig
 
-    config = TrainingConfig(texts=sizes.pop("source_texts"), **sizes)
+    weights = dict(sizes.pop("source_weights"))
+    config = TrainingConfig(texts=sizes.pop("source_texts"), source_weights=weights, **sizes)
     report = train_sources(
         model, sources, out, config, seed, dtype, device, report_to, say=lambda line: click.echo(line, err=True)
     )

@@ -8,6 +8,7 @@ README.md               the model card
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,9 @@ from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor, fit_calibration
 from elicit.run_folder import entries
 from elicit.training import Training, TrainingConfig, train
-from elicit.training.verdict_training import check_contradictions
+from elicit.training.contradictions import check_contradictions
+from elicit.training.trackers import check_tracker
+from elicit.training.verdict_training import check_source_weights
 
 HELD_OUT = 400  # texts of each source's test split
 FIGURES = ("auroc", "balanced_accuracy")
@@ -56,12 +59,14 @@ def train_sources(
         RunError: the folder holds something else.
     """
     domains = [load_domain(name) for name in sources]
-    asked = {"model": model, "sources": list(sources), "seed": seed, "config": asdict(config)}
+    asked = {"model": model, "sources": list(sources), "seed": seed, "config": json.loads(json.dumps(asdict(config)))}
     check_names("sources", domains)
     parts = [domain.require_labels().train.require_labels() for domain in domains]
     validation = [_both_classes(domain) for domain in domains]
     tests = [domain.test.sample(HELD_OUT) for domain in domains]  # raises when groups leave none
     check_contradictions(domains)
+    check_source_weights(config, domains)
+    check_tracker(report_to)
     _claim(out, asked)
     base = VerdictMonitor(LocalModel.load(model, dtype, device))
     for domain in domains:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from elicit.domains import Domain, load_domain
+from elicit.domains import Domain, drop_overlap, load_domain
 from elicit.evaluation import Resampled, bootstrap_weights
 from elicit.evaluation.metrics import auroc
 from elicit.files import write_json
@@ -142,13 +142,15 @@ def sweep(model: str, out: Path, say: Callable[[str], None]) -> list[dict[str, A
 def transfer(model: str, texts: int, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Seconds of a training with the defaults, and AUROC on held-out texts of the source and of targets."""
     shutil.rmtree(out, ignore_errors=True)  # what is timed begins anew
-    source = load_domain(SOURCE)
+    source, targets = load_domain(SOURCE), [load_domain(name) for name in TARGETS]
+    part = drop_overlap(source.train, targets)
     base = VerdictMonitor(LocalModel.load(model))
     since = time.perf_counter()
-    trained = train(base, [source.train], out, TrainingConfig(texts=texts))
+    trained = train(base, [part], out, TrainingConfig(texts=texts))
     found: dict[str, Any] = {"texts": texts, "seconds": time.perf_counter() - since, "auroc": {}}
     say(f"{texts} texts, 2 epochs: {found['seconds']:.0f} s")
-    for domain in (source, *map(load_domain, TARGETS)):
+    found["in_a_target_too"] = len(source.train) - len(part)  # texts that were not trained on
+    for domain in (source, *targets):
         found["auroc"][domain.name] = auroc_on(trained.monitor, domain).to_json()
         say(f"{domain.name:<14} AUROC {_shown(found['auroc'][domain.name])}")
     return found

@@ -27,7 +27,7 @@ from elicit.training.questions import inverted, reworded
 
 Bools = NDArray[np.bool_]
 KINDS = ("trained", "reworded", "inverted", "unrelated", "other words")
-OTHER_WORDS = (("True", "False"), ("Right", "Wrong"), ("A", "B"))
+OTHER_WORDS = (("True", "False"), ("Right", "Wrong"))
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,14 @@ def prompt_change(model: LanguageModel, domain: Domain) -> PromptChange:
     """
     known = domain.take([row for row, label in enumerate(domain.labels) if label is not None])
     truth = np.array([label == 1 for label in known.labels], dtype=bool)
-    if truth.all() or not truth.any():
-        raise DomainError(f"{domain.name}: the prompt-change suite needs texts of both classes")
     asked, odds, skipped = list[Asked](), list[NDArray[np.float64]](), list[str]()
+    # What stands in the middle of a long text is asked about and not read.
+    whole = np.flatnonzero(~model.log_odds(known.question, known.texts, description="trained question").truncated)
+    if len(whole) < len(known):
+        skipped.append(f"{len(known) - len(whole)} texts that are too long to be read whole")
+        known, truth = known.take(whole), truth[whole]
+    if truth.all() or not truth.any():
+        raise DomainError(f"{domain.name}: the prompt-change suite needs texts of both classes that can be read whole")
     for item in suite(known, truth):
         try:
             read = model.log_odds(item.question, known.texts, description=f"{item.kind} question")

@@ -125,15 +125,23 @@ class LocalModel(LanguageModel):
         return LocalModel(self.name, self._weights, self.adapter, self.max_text_tokens)
 
     @contextmanager
-    def trainable_adapter(self, rank: int, seed: int, first_layer: int = 0) -> Iterator[Any]:
+    def trainable_adapter(
+        self, rank: int, seed: int, first_layer: int = 0, modules: Sequence[str] = ()
+    ) -> Iterator[Any]:
         """A PEFT model over the shared weights with a LoRA adapter in training mode; it is gone after the block.
 
         The adapter starts as a copy of this model's own, whose rank it then has, or else new. Layers below `first_layer` do not
         learn.
+
+        Raises:
+            ModelError: the model cannot carry an adapter, or has no linear layer of a name in `modules`.
         """
         from peft import LoraConfig, get_peft_model
 
-        upper = sorted(linear_names(self.engine.layers)) if first_layer else "all-linear"
+        names = sorted(linear_names(self.engine.layers))
+        if unknown := [name for name in modules if name not in names]:
+            raise ModelError(f"{self.name} has no linear layer {unknown[0]!r}; it has {', '.join(names)}")
+        upper = list(modules) or (names if first_layer else "all-linear")
         config = LoraConfig(
             r=rank,
             lora_alpha=2 * rank,

@@ -20,6 +20,8 @@ from elicit.training.questions import second_questions
 SHOTS = 8  # texts of one few-shot sequence
 LONGEST_RESPONSE = 256  # tokens of a response that are learnt from
 Loss = Literal["example", "token"]
+Texts = Mapping[int, EncodedText] | Sequence[EncodedText]  # by row
+Answers = Mapping[int, bool] | Sequence[bool]
 
 
 class Example(TypedDict):
@@ -83,6 +85,7 @@ def verdict_examples(
     shots: float = 0.0,
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
+    weight: float = 1.0,
 ) -> list[Example]:
     """Examples of one domain: every text alone, and a share of them once more in few-shot sequences.
 
@@ -95,6 +98,7 @@ def verdict_examples(
         shots: share of the texts that stand in few-shot sequences too, where each is asked after the labelled ones before it.
         weights: by text id, how much a text counts in the loss; 1 for those not named. Besides, both classes count equally.
         seed: of wordings, and of the texts that meet in a sequence.
+        weight: how much all of them count.
 
     Raises:
         DomainError: all the domain's texts are empty, or a row's verdict is not exactly one token at its end.
@@ -108,11 +112,11 @@ def verdict_examples(
     balance = {
         flagged: len(rows) / 2 / max(1, sum(labels[row] == flagged for row in rows)) for flagged in (True, False)
     }
-    counts = [balance[labels[row]] * float((weights or {}).get(domain.ids[row], 1.0)) for row in range(len(domain))]
+    counts = [
+        weight * balance[labels[row]] * float((weights or {}).get(domain.ids[row], 1.0)) for row in range(len(domain))
+    ]
 
-    def example(
-        pack: Sequence[int], texts: Sequence[EncodedText], question: Question, right: Sequence[bool]
-    ) -> Example:
+    def example(pack: Sequence[int], texts: Texts, question: Question, right: Answers) -> Example:
         asked = model.prompt(question)
         suffix, reads = asked.sequence([(texts[row], right[row]) for row in pack])
         found = Example(
@@ -130,7 +134,12 @@ def verdict_examples(
     out = [example([row], encoded, domain.question, labels) for row in rows]
     second = second_questions(domain, seed)
     again = np.random.default_rng([seed, 2]).permutation(rows)[: round(wordings * len(rows))].tolist()
-    out += [example([row], encoded, second[row][0], [answer for _, answer in second]) for row in again]
+    for row in again:
+        question, _ = second[row]
+        # A longer question leaves less room, and what it asks about may have stood in the middle of a text that was cut.
+        (text,) = model.prompt(question).encode([domain.texts[row]], text_tokens)
+        if not text.truncated:
+            out.append(example([row], {row: text}, question, {row: second[row][1]}))
     short = prompt.encode(domain.texts, LONGEST_SHOT)
     first = {domain.ids[row]: row for row in reversed(rows)}
     once = [row for row in rows if first[domain.ids[row]] == row]  # a text never stands behind its own verdict

@@ -14,7 +14,9 @@ from peft import PeftModel
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from elicit.language_models.engine import FAILURES, sliding_window
 from elicit.language_models.prompts import Verdict
@@ -27,6 +29,30 @@ PACK_TOKENS = {"cpu": 768, "cuda": 4096}
 VALIDATED = 64  # validation examples per forward pass
 
 Logits = Callable[[Any, Batch, Sequence[Sequence[int]]], torch.Tensor]
+
+
+class LengthGrouped(Sampler):  # type: ignore[type-arg]  # a generic class only for type checkers
+    """Examples in an order that puts those of like length together.
+
+    Args:
+        lengths: of the examples.
+        size: of the batches.
+        seed: of the order, which is another one in each epoch.
+    """
+
+    def __init__(self, lengths: Sequence[int], size: int, seed: int) -> None:
+        self.lengths, self.size, self.seed, self.epoch = list(lengths), size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer as an epoch begins."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.size, generator=drawn))
 
 
 class VerdictTrainer(Trainer):  # type: ignore[misc]
@@ -141,6 +167,13 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
             warnings.warn(f"{kind} is trained without {name} ({reason})", RuntimeWarning, stacklevel=2)
         return self._ways[name]
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Batches of like length in an order that depends on seed and epoch alone, so that a resumed training goes on in it."""
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGrouped(self.train_dataset["length"], size, self.args.seed)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Of several adapters keep the one that learns: with others beside it, it is not always the one that is read back."""
         if not isinstance(self.model, PeftModel):
@@ -158,7 +191,7 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
         """Mean loss, and AUROC of the verdicts' log-odds, on the validation examples."""
         self.model.eval()
-        labels, losses, odds = list[bool](), list[float](), list[float]()
+        labels, losses, odds, asked = list[bool](), list[float](), list[float](), list[int]()
         share = self.validation[self.accelerator.process_index :: self.accelerator.num_processes]
         for start in range(0, len(share), VALIDATED):
             batch = self._prepare_inputs(collate(share[start : start + VALIDATED]))
@@ -167,18 +200,34 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
                 losses += functional.cross_entropy(values, targets, reduction="none").tolist()
                 for row, head in zip(values, part["heads"].tolist(), strict=True):
                     odds.append(float(row[self.verdicts[head].flagged] - row[self.verdicts[head].cleared]))
+                asked += part["heads"].tolist()
                 words = zip(targets.tolist(), part["heads"].tolist(), strict=True)
                 labels += [token == self.verdicts[head].flagged for token, head in words]
         self.model.train()
         labels, losses, odds = gather_object(labels), gather_object(losses), gather_object(odds)
-        known = len(set(labels)) == 2 and bool(np.isfinite(odds).all())
+        asked = gather_object(asked)
         metrics = {
             f"{metric_key_prefix}_loss": float(np.mean(losses)),
-            f"{metric_key_prefix}_auroc": float(roc_auc_score(labels, odds)) if known else float("nan"),
+            f"{metric_key_prefix}_auroc": mean_auroc(labels, odds, asked),
         }
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def mean_auroc(labels: Sequence[bool], odds: Sequence[float], asked: Sequence[int]) -> float:
+    """Mean over questions of the AUROC of n log-odds: those of two questions cannot be compared with each other.
+
+    NaN where no question has both labels, or an odd is not finite.
+    """
+    if not np.isfinite(odds).all():
+        return float("nan")
+    found = []
+    for question in sorted(set(asked)):
+        rows = [row for row, number in enumerate(asked) if number == question]
+        if len({labels[row] for row in rows}) == 2:
+            found.append(roc_auc_score([labels[row] for row in rows], [odds[row] for row in rows]))
+    return float(np.mean(found)) if found else float("nan")
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -220,12 +269,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 self._shown[words] = f"{figures[name]:.3f}"
         self._say(", ".join(f"{words} {value}" for words, value in self._shown.items()))
         loss = figures.get("loss")
-        first = next((entry["loss"] for entry in self.history if "loss" in entry), math.nan)
+        first, validated = (
+            next((entry[name] for entry in self.history if name in entry), math.nan) for name in ("loss", "eval_loss")
+        )
         # In float16 a step whose gradient overflows is left out, and the next one scales it down.
         looked_at = ("eval_loss",) if getattr(arguments, "fp16", False) else ("grad_norm", "eval_loss")
         broken = [name for name in looked_at if not math.isfinite(figures.get(name, 0.0))]
         if broken and loss is None:
             loss = figures[broken[0]]
+        if loss is None and figures.get("eval_loss", 0.0) > 2 * validated + 1:
+            first, loss = validated, figures["eval_loss"]
         if broken or (loss is not None and not loss <= 2 * first + 1):
             self.diverged = f"the loss went from {first:.3g} to {loss:.3g} at step {state.global_step}"
             control.should_training_stop, control.should_save = True, False

@@ -16,7 +16,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,6 @@ from filelock import FileLock
 from safetensors import SafetensorError
 
 from elicit.domains import Domain
-from elicit.domains.domain import normalise
 from elicit.errors import DivergedError, DomainError, ModelError, RunError
 from elicit.files import read_json, write_json
 from elicit.language_models.language_model import local_model
@@ -35,8 +34,10 @@ from elicit.language_models.weights import sort_adapter_config
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.processes import check_joined, together
 from elicit.progress import progress
+from elicit.training.contradictions import check_contradictions
 from elicit.training.examples import Example, Heads, Loss, collate, instruction_examples, mixture, verdict_examples
 from elicit.training.instructions import OWN, load_instructions
+from elicit.training.trackers import check_tracker, logs_in
 
 Schedule = Literal["classification", "mixed", "classification-then-instruction", "instruction-then-classification"]
 VALIDATION = 200  # texts of each source's calibration split that validation looks at
@@ -59,7 +60,9 @@ class TrainingConfig:
         epochs: passes over the examples.
         batch_size: examples per batch, of which several processes take a share each.
         learning_rate: peak rate; it warms up over 6 % of the steps and falls to 0 along a cosine.
-        rank: rank of the LoRA matrices on all linear layers; their scale alpha is twice the rank.
+        rank: rank of the LoRA matrices; their scale alpha is twice the rank.
+        target_modules: names of the linear layers that get them, such as "q_proj"; all linear layers where none is named.
+        source_weights: by domain name, how much a text of that source counts in the loss; 1 for those not named.
         text_tokens: longer texts lose their middle in training.
         shots: share of the texts that are learnt from in few-shot sequences too, besides each on its own.
         schedule: verdicts alone, mixed with instructions, or one after the other in stages of their own.
@@ -82,6 +85,8 @@ class TrainingConfig:
     batch_size: int = 16
     learning_rate: float = 1e-3
     rank: int = 16
+    target_modules: tuple[str, ...] = ()
+    source_weights: Mapping[str, float] = field(default_factory=dict)
     text_tokens: int = 512
     shots: float = 0.0
     schedule: Schedule = "classification"
@@ -153,7 +158,8 @@ def train(
         seed: of the adapter's first weights, of wordings and of the order of the examples.
         validation: labelled texts of the sources (never of a target), on which loss and AUROC are measured on the way.
         report_to: a tracker that transformers knows ("wandb", "tensorboard", "mlflow", "trackio", …), or "none".
-        weights: by text id, how much a text counts in the loss; 1 for those not named.
+        weights: by text id, how much a text counts in the loss; 1 for those not named. Ids are those of one domain: with several,
+            there is `TrainingConfig.source_weights`.
 
     Raises:
         DomainError: a domain lacks labels or a class, all its texts are empty, or two domains contradict each other.
@@ -166,6 +172,9 @@ def train(
             "FSDP and ZeRO-3 leave a part of the weights in each process, and a monitor needs them whole; start one process, which "
             "spreads a model over all GPUs of its machine, or several without sharding"
         )
+    check_tracker(report_to)
+    if weights and len(domains) > 1:
+        raise DomainError("weights name texts by id, which two domains can share; give several domains source_weights")
     asked = (base, domains, folder, config or TrainingConfig(), seed, validation, report_to, dict(weights or {}))
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # of several programs that want the same, one trains, and the others find it done
@@ -184,6 +193,7 @@ def _train(
 ) -> Training:
     if config.patience and not validation:
         raise DomainError("stopping early needs validation texts of the sources; give some, or set patience to 0")
+    check_source_weights(config, domains)
     chosen = mixture(domains, config.texts, config.temperature)
     check_contradictions(domains)
     model = start = local_model(base.model, "training needs weights")
@@ -199,7 +209,15 @@ def _train(
         example
         for domain in chosen
         for example in verdict_examples(
-            model, domain, heads, config.text_tokens, config.wordings, config.shots, weights, seed
+            model,
+            domain,
+            heads,
+            config.text_tokens,
+            config.wordings,
+            config.shots,
+            weights,
+            seed,
+            config.source_weights.get(domain.name, 1.0),
         )
     ]
     looked_at = [
@@ -258,26 +276,18 @@ def _train(
     return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes))
 
 
-def check_contradictions(domains: Sequence[Domain]) -> None:
-    """Refuse sources that answer one question about one text in two ways.
+def check_source_weights(config: TrainingConfig, domains: Sequence[Domain]) -> None:
+    """Refuse a weight for a source that is not there.
 
     Raises:
-        DomainError: two domains do; the message shows the pair.
+        DomainError: there is one, or one below 0.
     """
-    seen: dict[tuple[str, str], tuple[str, str, int | None]] = {}
-    for domain in domains:
-        for name, text, label in zip(domain.ids, domain.texts, domain.labels, strict=True):
-            key = (normalise(domain.question.text), normalise(text))
-            if label is None or not text.strip():
-                continue
-            other = seen.setdefault(key, (domain.name, name, label))
-            if other[2] != label:
-                masked = any(part.sensitive for part in domains)
-                shown = "a masked text" if masked else repr(text[:80])
-                raise DomainError(
-                    f"{other[0]} (id {other[1]!r}, label {other[2]}) and {domain.name} (id {name!r}, label {label}) answer the "
-                    f"same question about {shown} in opposite ways; correct one of the labels or leave a source out"
-                )
+    names = [domain.name for domain in domains]
+    for name, weight in config.source_weights.items():
+        if name not in names or not 0 <= weight < float("inf"):
+            raise DomainError(
+                f"a weight of {weight} for {name!r}: name one of {', '.join(names)}, and a weight of 0 or more"
+            )
 
 
 def is_trained(folder: Path) -> bool:
@@ -310,7 +320,10 @@ class _Stage:
         self.heads, self.verdicts, self.validation = heads, verdicts, validation
         self.examples = [Example(**{**example, "number": number}) for number, example in enumerate(examples)]
         self.config, self.seed, self.report_to, self.folder = config, seed, report_to, folder
-        seen = [before, self.examples, list(heads), list(validation), vars(config), seed]
+        verdict_words = {token for words in verdicts.values() for token in (words.flagged, words.cleared)}
+        learns_verdicts = any(verdict_words.issuperset(example["targets"]) for example in self.examples)
+        self.stops_early = bool(config.patience) and learns_verdicts
+        seen = [before, self.examples, list(heads), list(validation), asdict(config), seed]
         self.asked = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
     def run(
@@ -347,6 +360,7 @@ class _Stage:
             _attention_with_a_quick_gradient(model.transformers_model),
             _same_configuration(model.transformers_model.config),
             progress(steps, f"training {self.name}", "step") as step,
+            logs_in(self.folder / "logs"),
             warnings.catch_warnings(),
         ):
             # Names that Trainer itself still uses between two versions.
@@ -366,7 +380,7 @@ class _Stage:
                 raise DivergedError(
                     f"training diverged before its first checkpoint: {watch.diverged}; lower the learning rate"
                 )
-            if config.patience and not watch.diverged and trainer.state.global_step < trainer.state.max_steps:
+            if self.stops_early and not watch.diverged and trainer.state.global_step < trainer.state.max_steps:
                 notes.append(f"stopped early, after {trainer.state.global_step} of {trainer.state.max_steps} steps")
             if trainer.is_world_process_zero():
                 notes += self._keep(model, learner, watch.diverged, checkpoints)
@@ -399,13 +413,14 @@ class _Stage:
             weight_decay=0.0,
             max_grad_norm=1.0,
             logging_steps=min(10, every),
+            logging_first_step=True,  # what later losses are compared with: nothing was learnt before it
             logging_nan_inf_filter=False,
             save_strategy="steps",
             save_steps=every,
             save_total_limit=1,
             eval_strategy="steps" if validated else "no",
             eval_steps=every,
-            load_best_model_at_end=bool(config.patience),
+            load_best_model_at_end=self.stops_early,
             metric_for_best_model="eval_auroc" if validated else None,
             greater_is_better=True if validated else None,
             train_sampling_strategy="group_by_length" if config.length_grouping else "random",
@@ -419,14 +434,15 @@ class _Stage:
             use_cpu=device == "cpu",
             bf16=self.dtype == torch.bfloat16,
             fp16=self.dtype == torch.float16,
-            restore_callback_states_from_checkpoint=bool(config.patience),
+            restore_callback_states_from_checkpoint=self.stops_early,
             **({"gradient_checkpointing": True} if config.gradient_checkpointing else {}),
         )
         arguments._n_gpu = min(
             1, arguments.n_gpu
         )  # several devices work in several processes, never through DataParallel
         watch = Watch(step, step.say)
-        patience = [EarlyStoppingCallback(config.patience)] if config.patience else []
+        # Among instructions alone, the verdicts' AUROC moves by chance.
+        patience = [EarlyStoppingCallback(config.patience)] if self.stops_early else []
         trainer = VerdictTrainer(
             model=learner,
             args=arguments,
@@ -478,7 +494,7 @@ def _instructions(model: LocalModel, config: TrainingConfig, verdicts: int, head
 def _learning(model: LocalModel, config: TrainingConfig, seed: int) -> Iterator[Any]:
     """The model in training mode: with a new adapter, or with all weights of the layers that learn."""
     if not config.full:
-        with model.trainable_adapter(config.rank, seed, config.first_layer) as learner:
+        with model.trainable_adapter(config.rank, seed, config.first_layer, config.target_modules) as learner:
             yield learner
         return
     learner = model.transformers_model

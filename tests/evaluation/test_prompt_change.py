@@ -26,7 +26,8 @@ class Model:
         if self._refuses and question.flagged == self._refuses:
             raise ModelError("not one token")
         values = np.array([1.0 if self._rule(question.text, text) else -1.0 for text in texts])
-        return Readings(values, (None,) * len(texts), np.zeros(len(texts), bool), np.full(len(texts), np.nan))
+        cut = np.array([len(text) > 1000 for text in texts])
+        return Readings(values, (None,) * len(texts), cut, np.full(len(texts), np.nan))
 
 
 def good(_question: str, text: str) -> bool:
@@ -101,3 +102,11 @@ def test_what_is_kept_as_json_measures_the_same() -> None:
     assert again.to_json() == found.to_json()
     assert again.skipped == found.skipped
     np.testing.assert_array_equal(again.following().replicates, found.following().replicates)
+
+
+def test_texts_that_are_not_read_whole_are_not_asked_about() -> None:
+    rows = [Row(f"long-{i}", f"fine {i} " + "x " * 600 + "?", i % 2) for i in range(6)]
+    whole = [Row(str(i), text, label) for i, (text, label) in enumerate(zip(DOMAIN.texts, DOMAIN.labels, strict=True))]
+    found = prompt_change(Model(right), make_domain("films", DOMAIN.question, [*whole, *rows]))
+    assert len(found.truth) == len(DOMAIN)
+    assert "6 texts that are too long to be read whole" in found.skipped

@@ -205,11 +205,13 @@ def test_training_learns_saves_a_peft_adapter_and_leaves_the_base_alone(base, ma
     assert float(logits[prompt.verdict.flagged] - logits[prompt.verdict.cleared]) == pytest.approx(after[0], abs=1e-3)
 
 
+@pytest.mark.parametrize("length_grouping", [False, True])
 def test_an_interrupted_training_ends_with_the_same_weights(
-    base, make_model, make_tokenizer, tmp_path, monkeypatch
+    length_grouping: bool, base, make_model, make_tokenizer, tmp_path, monkeypatch
 ) -> None:
     sources = [domain("film"), domain("book", question="Is the book good?")]
-    train_monitor(base, sources, tmp_path / "whole", CONFIG)
+    config = dataclasses.replace(CONFIG, length_grouping=length_grouping)
+    train_monitor(base, sources, tmp_path / "whole", config)
     original = trainer_module.Watch.on_step_end
 
     def dies(self, arguments, state, control, **more):
@@ -221,9 +223,9 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(trainer_module.Watch, "on_step_end", dies)
         with pytest.raises(KeyboardInterrupt):
-            train_monitor(other, sources, tmp_path / "again", CONFIG)
+            train_monitor(other, sources, tmp_path / "again", config)
     assert list((tmp_path / "again" / "checkpoints").glob("checkpoint-*"))
-    train_monitor(other, sources, tmp_path / "again", CONFIG)
+    train_monitor(other, sources, tmp_path / "again", config)
     weights = [load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "again")]
     assert weights[0].keys() == weights[1].keys()
     for name in weights[0]:
