@@ -44,6 +44,7 @@ from experiments.experiment import Findings, Folder, compared, held_out
 
 PLAIN = "as it is"
 REFERENCES = ("transfer", "keyword-source")
+NO_BASELINE, UNTOUCHED = "fails without it", "not touched"
 LOST = -0.05  # of AUROC: what a method that survives may lose
 IMPOSSIBLE_SHARE = 1 / 3
 PADDING = 60  # words around every text
@@ -122,6 +123,12 @@ CHALLENGES: dict[str, Challenge] = {
     "words swapped": _both(lambda domain, _: inverted(domain)),
 }
 
+# Transfer and keywords look at no text of the pool.
+IN_POOL_ALONE = (
+    *("1 % flagged", "10 % flagged", "90 % flagged", "99 % flagged"),
+    *("impossible texts", "16 texts", "32 texts", "512 texts"),
+)
+
 PRESETS = {
     "smoke": Preset(
         source="vader/amazon",
@@ -199,7 +206,14 @@ def run_challenges(preset: Preset, folder: Folder) -> Findings:
     }
     rows = [work.row(challenge, method, outcomes) for challenge, method in outcomes]
     abstained = abstentions(outcomes)
-    return Findings([*rows, *abstained], summary(rows, abstained), sections(rows, abstained, preset), MEASURED)
+    failed = [
+        f"{challenge}, {method}: {outcome.failure}"
+        for (challenge, method), held in outcomes.items()
+        for outcome in held
+        if outcome.scores is None
+    ]
+    found = sections(rows, abstained, preset)
+    return Findings([*rows, *abstained], summary(rows, abstained), found, MEASURED, list(dict.fromkeys(failed)))
 
 
 class _Work:
@@ -269,10 +283,15 @@ class _Work:
             "reference": method in REFERENCES,
             "seeds": len(after),
         }
-        failures = [each.failure for each in (*after, *before) if each.scores is None]
-        if failures:
-            reason = undefined(failures[0])
-            return row | {"auroc": reason, "difference": reason, "verdict": "fails" if challenge != PLAIN else PLAIN}
+        for held, verdict in ((before, NO_BASELINE), (after, "fails")):
+            failures = [each.failure for each in held if each.scores is None]
+            if failures:
+                reason = undefined(failures[0])
+                return row | {
+                    "auroc": reason,
+                    "difference": reason,
+                    "verdict": verdict if challenge != PLAIN else PLAIN,
+                }
         pairs, counts = [], []
         for mine, plain in zip(after, before, strict=True):
             assert mine.scores is not None
@@ -295,6 +314,8 @@ class _Work:
         if challenge == PLAIN:
             return row | {"difference": undefined("it is what others are compared with"), "verdict": PLAIN}
         row["difference"] = difference(found, plain_auroc)
+        if method in REFERENCES and challenge in IN_POOL_ALONE:
+            return row | {"verdict": UNTOUCHED}
         if plain_auroc.interval()[0] <= 0.5:
             return row | {"verdict": "nothing to lose"}
         return row | {"verdict": "survives" if row["difference"]["low"] >= LOST else "falls"}
@@ -334,9 +355,13 @@ def summary(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, 
         own = [row for row in rows if row["method"] == method and row["challenge"] != PLAIN]
         by = {
             verdict: [row["challenge"] for row in own if row["verdict"] == verdict]
-            for verdict in ("survives", "falls", "fails", "nothing to lose")
+            for verdict in ("survives", "falls", "fails", "nothing to lose", NO_BASELINE)
         }
-        if len(by["nothing to lose"]) == len(own):
+        own = [row for row in own if row["verdict"] != UNTOUCHED]
+        if by[NO_BASELINE]:
+            sentences.append(f"{method} fails without any challenge: there is nothing to compare with.")
+            continue
+        if by["nothing to lose"]:
             sentences.append(
                 f"{method} is not clearly better than chance without any challenge: it has nothing to lose."
             )

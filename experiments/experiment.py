@@ -17,7 +17,7 @@ import importlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -285,12 +285,20 @@ def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         named = ", ".join(str(value) for value in row.values() if isinstance(value, str) and value)
         if row.get("coverage", 1.0) < 1.0:
             found.append(f"{named}: {1 - row['coverage']:.1%} of the texts are unscored")
-        found += [
-            f"{named}, {name.replace('_', ' ')}: {figure['warning']}"
-            for name, figure in row.items()
-            if isinstance(figure, Mapping) and figure.get("warning")
-        ]
+        found += [f"{named}, {where}: {warning}" for where, warning in _warned(row)]
     return found
+
+
+def _warned(held: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Warnings of all figures within a row, however deep, and where they stand."""
+    if isinstance(held, Mapping):
+        if held.get("warning") and where:
+            yield where, str(held["warning"])
+        for name, value in held.items():
+            yield from _warned(value, f"{where}, {name}".removeprefix(", ").replace("_", " "))
+    elif isinstance(held, list | tuple):
+        for value in held:
+            yield from _warned(value, where)
 
 
 def _open(out: Path, asked: dict[str, Any], command: str) -> None:

@@ -1,8 +1,8 @@
 """How many labels of a target are labels of an adjacent domain worth?
 
-A monitor is trained on m adjacent labels and then on k labels of the target, for all m and k of a grid. The smaller sets are parts
-of the larger ones. What m adjacent labels are worth is read off the curve of target labels alone: the k at which it reaches what
-the adjacent labels reach by themselves.
+A monitor is trained on m adjacent labels and then on k labels of the target, for all m and k of a grid. Which labels these are is
+drawn anew under every seed; within one, the smaller sets are parts of the larger ones. What m adjacent labels are worth is read off
+the curve of target labels alone: the k at which it reaches what the adjacent labels reach by themselves.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ PRESETS = {
         "vader/amazon", ("vader/tweets", "vader/nyt"), (0, 64, 256, 1000), (0, 16, 64, 256), (0, 1, 2), 160
     ),
     "full": Preset(
-        "vader/amazon",
+        "vader/movie",  # of reviews there are fewer than the most that are asked for
         ("vader/tweets", "vader/nyt", "facts/elements", "sarcasm/headlines"),
         (0, 64, 250, 500, 1000, 2000),
         (0, 16, 64, 256),
@@ -107,18 +107,22 @@ def enough(part: Domain, sizes: Sequence[int]) -> None:
 def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain, test: Domain) -> list[dict[str, Any]]:
     """One row per cell of the grid, then what each number of adjacent labels is worth."""
     scores: dict[str, Scores] = {}
-    for k in preset.labels[1:]:
-        chosen = labelled.balanced_sample(k)
-        scores[f"{KEYWORDS} {k}"] = folder.scores(test, f"{KEYWORDS}-{k}", lambda: KeywordMonitor.fit_domains([chosen]))  # noqa: B023
     for m in preset.adjacent:
         for k in preset.labels:
             for seed in preset.seeds:
-                name = f"adjacent-{m}-target-{k}-{seed}" if m or k else "untrained"
+                parts = [drawn(part, size, seed) for part, size in ((source, m), (labelled, k)) if size]
+                name = f"adjacent-{m}-target-{k}-{seed}" if parts else "untrained"
                 scores[f"{m} {k} {seed}"] = folder.scores(
                     test,
                     name,
-                    lambda: trained(folder, preset, source, labelled, m, k, seed),  # noqa: B023
+                    lambda: trained(folder, preset, parts, name, seed),  # noqa: B023
                 )
+                if parts:
+                    scores[f"{KEYWORDS} {m} {k} {seed}"] = folder.scores(
+                        test,
+                        f"{KEYWORDS}-{name}",
+                        lambda: KeywordMonitor.fit_domains(parts),  # noqa: B023
+                    )
     figures, n = compared(test, scores)
     means = {
         (m, k): mean_over_seeds([figures[f"{m} {k} {seed}"] for seed in preset.seeds])
@@ -137,8 +141,8 @@ def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain
         row |= {"n": n, "coverage": statistics.mean(scores[f"{m} {k} {seed}"].coverage for seed in preset.seeds)}
         row["auroc"] = found.to_json()
         row["versus_no_adjacent"] = difference(found, means[0, k]) if m else undefined("it has no adjacent labels")
-        if k:
-            keyword = figures[f"{KEYWORDS} {k}"]
+        if m or k:
+            keyword = mean_over_seeds([figures[f"{KEYWORDS} {m} {k} {seed}"] for seed in preset.seeds])
             row |= {"keyword_auroc": keyword.to_json(), "versus_keyword": difference(found, keyword)}
         rows.append(row)
     alone = [means[0, k] for k in preset.labels]
@@ -150,16 +154,23 @@ def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain
     return rows
 
 
-def trained(
-    folder: Folder, preset: Preset, source: Domain, labelled: Domain, m: int, k: int, seed: int
-) -> VerdictMonitor:
-    """The model trained on m adjacent labels, then on k labels of the target."""
+def drawn(part: Domain, size: int, seed: int) -> Domain:
+    """So many labelled texts, half of them flagged as far as there are enough: those that come first in a seed's order."""
+    order = np.random.default_rng(seed).permutation(len(part)).tolist()
+    of = {label: [row for row in order if part.labels[row] == label] for label in (1, 0)}
+    few, many = sorted(of.values(), key=len)
+    few = few[: size // 2]
+    return part.take(sorted([*few, *many[: size - len(few)]]))
+
+
+def trained(folder: Folder, preset: Preset, parts: Sequence[Domain], name: str, seed: int) -> VerdictMonitor:
+    """The model trained on one set of labels after the other: adjacent ones, then those of the target."""
     monitor = folder.untrained(preset.model)
-    if m:
-        monitor = folder.trained(f"adjacent-{m}-{seed}", monitor, [source], config(preset, m), seed)
-    if k:
-        name = f"{labelled.name.replace('/', '-')}-adjacent-{m}-target-{k}-{seed}"
-        monitor = folder.trained(name, monitor, [labelled], config(preset, k), seed)
+    for part in parts:
+        adjacent = part.name == preset.source
+        # What was learnt from adjacent labels alone serves all targets, and all numbers of their labels.
+        of = f"adjacent-{len(part)}-{seed}" if adjacent else f"{part.name.replace('/', '-')}-{name}"
+        monitor = folder.trained(of, monitor, [part], config(preset, len(part)), seed)
     return monitor
 
 
@@ -262,7 +273,7 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
             "Target labels",
             "AUROC",
             "Above no adjacent",
-            "Keywords, target labels",
+            "Keywords, same labels",
             "Above keywords",
             "Coverage",
         ),
@@ -316,10 +327,12 @@ def _worth(found: Mapping[str, Any]) -> Cell:
 
 
 MEASURED = (
-    "A monitor is trained on adjacent labels first and then on those of the target. The smaller sets are parts of the larger ones; "
-    "both have as many flagged as cleared texts, as far as there are enough.",
+    "A monitor is trained on adjacent labels first and then on those of the target. They are drawn anew under every seed, under "
+    "which the smaller sets are parts of the larger ones; both have as many flagged as cleared texts, as far as there are enough.",
+    "Keywords are fitted on the same labels, adjacent and the target’s together.",
     "Few labels, adjacent or the target’s, are passed over several times, so that every training takes some steps.",
-    "Every figure is on the same test texts of the target; intervals draw these texts and seeds, so that differences are paired.",
+    "Every figure is on the same test texts of the target; intervals draw these texts and seeds, and with them the labels learnt "
+    "from. Differences are paired.",
     "What adjacent labels are worth is read off the curve of target labels alone, made to rise and joined between measured numbers "
     "on a scale of log (1 + k). Nothing is read beyond the last measured number: it is then undefined.",
 )

@@ -26,7 +26,7 @@ from elicit.methods.states import PROBE_TEXTS
 from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.monitor import Monitor
 from elicit.monitors.verdict import VerdictMonitor
-from elicit.training import TrainingConfig, train_monitor
+from elicit.training import TrainingConfig, train
 
 ROUNDS = 3
 DRIFT = 0.25  # share of labels that may leave those of the first round without an alarm
@@ -82,7 +82,8 @@ def self_training(
         done = bool(changes) and (changes[-1] <= STILL or len(changes) == ROUNDS)
         if done or min(sure.sum(), (~sure).sum()) < FEWEST_ROWS // 2:
             break
-        student, before = _train(monitor, target, labelling, seed), labelling
+        (student, notes), before = _train(monitor, target, labelling, seed), labelling
+        warnings += [note for note in notes if note not in warnings]
     details = {
         "texts": len(labelling.labels),
         "sure": len(sure),
@@ -123,8 +124,13 @@ def _changed(before: Labelling, now: Labelling) -> float:
     return float(np.mean([held[i] != label for i, label in zip(now.ids, now.labels, strict=True) if i in held]))
 
 
-def _train(monitor: VerdictMonitor, target: UnlabelledDomain, labelling: Labelling, seed: int) -> VerdictMonitor:
-    """The monitor trained on the sure labels; the same training is not done twice, and an interrupted one continues."""
+def _train(
+    monitor: VerdictMonitor, target: UnlabelledDomain, labelling: Labelling, seed: int
+) -> tuple[VerdictMonitor, tuple[str, ...]]:
+    """The monitor trained on the sure labels, and what is to be noted of the training.
+
+    The same training is not done twice, and an interrupted one continues.
+    """
     texts = dict(zip(target.ids, target.texts, strict=True))
     confidence = labelling.confidence
     sure = np.flatnonzero(~labelling.unsure)
@@ -141,5 +147,5 @@ def _train(monitor: VerdictMonitor, target: UnlabelledDomain, labelling: Labelli
     ]
     folder = monitor.model.kept_in / "adapters" / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     found = make_domain(target.name, target.question, rows)
-    trained = train_monitor(monitor, [found], folder, config, seed, weights=weights)
-    return VerdictMonitor(trained.model, target.question)
+    trained = train(monitor, [found], folder, config, seed, weights=weights)
+    return VerdictMonitor(trained.monitor.model, target.question), trained.notes

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elicit.evaluation import bootstrap_weights
-from elicit.evaluation.audit import audit, over_steps
+from elicit.evaluation.audit import at_random, audit, over_steps
 from elicit.monitors.scores import scores_from
 
 
@@ -107,3 +107,16 @@ def test_a_transcript_is_as_suspicious_as_its_worst_step_or_its_mean_one() -> No
     np.testing.assert_array_equal(worst.values, [-2, 4, np.nan, np.nan])
     assert worst.reasons == (None, None, "c 1: too long", "it has no step")
     np.testing.assert_array_equal(over_steps(steps, owners, ["a", "b"], "mean").values, [2.5, -2])
+
+
+def test_an_audit_at_random_by_hand_and_by_drawing() -> None:
+    labels = np.array([1] * 5 + [0] * 19)
+    # Of 24 transcripts 10 % are two. Of 19 honest ones 10 % are one: before the second of them lie 2 of 20 gaps.
+    assert at_random(labels, 0.1, None) == 2 / 24
+    assert at_random(labels, 0.1, 0.0) == 2 / 20
+    assert at_random(labels, 0.1, 0.5) == 0.1
+    rng = np.random.default_rng(0)
+    one = np.ones((1, len(labels)))
+    for share in (None, 0.0):
+        drawn = [audit(rng.permutation(len(labels)), labels, one, 0.1, share).safety.value for _ in range(4000)]
+        assert np.mean(drawn) == pytest.approx(at_random(labels, 0.1, share), abs=0.01)

@@ -14,8 +14,11 @@ from elicit.monitors import KeywordMonitor
 from elicit.monitors.scores import scores_from
 from experiments.challenges import (
     CHALLENGES,
+    IN_POOL_ALONE,
+    NO_BASELINE,
     PLAIN,
     PRESETS,
+    UNTOUCHED,
     Outcome,
     Preset,
     _Work,
@@ -69,6 +72,32 @@ def test_a_method_that_fails_does_not_survive(work) -> None:
     assert (row["verdict"], row["auroc"]["undefined"]) == ("fails", "too few texts")
     said = summary([work.row(PLAIN, "m", held), row], [])
     assert said == ["m survives 0 of 1 challenges; not shown to survive: harder (an error)."]
+
+
+def test_what_fails_without_a_challenge_is_not_blamed_on_it(work) -> None:
+    held = outcomes(work, 0.9, 0.9) | {(PLAIN, "m"): [Outcome(None, failure="too few texts")] * 2}
+    row = work.row("harder", "m", held)
+    assert row["verdict"] == NO_BASELINE
+    assert summary([work.row(PLAIN, "m", held), row], []) == [
+        "m fails without any challenge: there is nothing to compare with."
+    ]
+
+
+def test_chance_has_nothing_to_lose_even_where_a_challenge_fails(work) -> None:
+    held = outcomes(work, 0.5, 0.5) | {("other", "m"): [Outcome(None, failure="too few texts")] * 2}
+    rows = [work.row(name, "m", held) for name in (PLAIN, "harder", "other")]
+    assert summary(rows, []) == ["m is not clearly better than chance without any challenge: it has nothing to lose."]
+
+
+def test_a_reference_that_never_sees_the_pool_survives_nothing_there(work) -> None:
+    name = IN_POOL_ALONE[0]
+    held = {
+        (name if key == "harder" else key, "transfer"): value for (key, _), value in outcomes(work, 0.9, 0.9).items()
+    }
+    rows = [work.row(PLAIN, "transfer", held), work.row(name, "transfer", held)]
+    assert rows[1]["verdict"] == UNTOUCHED
+    assert summary(rows, []) == ["transfer survives 0 of 0 challenges."]
+    assert set(IN_POOL_ALONE) < set(CHALLENGES)
 
 
 def test_an_error_of_one_method_is_kept_and_costs_no_other(work, monkeypatch) -> None:

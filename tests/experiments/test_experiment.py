@@ -196,6 +196,8 @@ def test_unscored_texts_and_warnings_beside_figures_are_alarms() -> None:
     figure = {"value": 0.5, "low": 0.4, "high": 0.6, "warning": "few texts"}
     rows = [{"target": "t", "method": "m", "coverage": 0.75, "auroc": figure}, {"target": "u", "coverage": 1.0}]
     assert alarms(rows) == ["t, m: 25.0% of the texts are unscored", "t, m, auroc: few texts"]
+    deep = [{"plan": "p", "accuracy": {"other words": figure}, "safety": [{"budget": 0.1, "found": figure}]}]
+    assert alarms(deep) == ["p, accuracy, other words: few texts", "p, safety, found: few texts"]
 
 
 def test_few_examples_are_one_alarm_for_all_rows() -> None:

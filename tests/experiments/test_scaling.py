@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from elicit.domains import Question, Row, make_domain
+from elicit.domains import Question, Row, drop_overlap, load_domain, make_domain
 from elicit.errors import DomainError
 from elicit.evaluation import Resampled
-from experiments.scaling import crossing, enough, worth
+from experiments.scaling import PRESETS, crossing, drawn, enough, worth
 from tests.experiments.conftest import Smoke
 
 LABELS = (0, 15, 63)
@@ -65,3 +65,22 @@ def test_the_smoke_grid_is_whole_and_its_corner_is_the_untrained_model(smoke: Ca
     trained = {path.name for path in (run.out / "monitors").iterdir()}
     assert trained == {"adjacent-16-0", "vader-nyt-adjacent-0-target-8-0", "vader-nyt-adjacent-16-target-8-0"}
     assert all(row["versus_no_adjacent"]["value"] is None for row in cells if not row["adjacent_labels"])
+
+
+def test_labels_are_drawn_by_seed_and_smaller_sets_are_parts_of_larger_ones() -> None:
+    part = make_domain("d", Question("Is it?"), [Row(str(i), f"text {i}", int(i % 4 == 0)) for i in range(80)])
+    few, many, other = drawn(part, 8, 0), drawn(part, 32, 0), drawn(part, 8, 1)
+    assert (len(few), sum(few.labels)) == (8, 4)
+    assert (len(many), sum(many.labels)) == (32, 16)
+    assert set(few.ids) < set(many.ids)
+    assert set(few.ids) != set(other.ids)
+    assert sum(drawn(part, 60, 0).labels) == 20  # all there are
+
+
+@pytest.mark.parametrize("size", PRESETS)
+def test_every_preset_asks_for_no_more_labels_than_there_are(size: str) -> None:
+    preset = PRESETS[size]
+    targets = [load_domain(name) for name in preset.targets]
+    enough(drop_overlap(load_domain(preset.source).train, targets), preset.adjacent)
+    for target in targets:
+        enough(target.train, preset.labels)
