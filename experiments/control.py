@@ -80,7 +80,7 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset("injection", (), (0,), 16, 1.0, 10, 2, 0),
-    "default": Preset("pyrit/objective", ("state-consistency",), (0, 1, 2), 160, 1.0, 200, 12, 2),
+    "default": Preset("pyrit/objective", ("state-consistency",), (0, 1, 2), 160, 3.0, 200, 12, 2),
     "full": Preset(
         "pyrit/objective", ("state-consistency", "consistency", "ccs", "crc"), (0, 1, 2, 3, 4), 400, 2.0, 5000, 100, 2
     ),

@@ -62,7 +62,7 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset("vader/amazon", "vader/movie", (0,), 16, 1.0, 12, 4, 8),
-    "default": Preset("pyrit/objective", "pyrit/harm", (0, 1, 2), 160, 1.0, 100, 60, 48),
+    "default": Preset("pyrit/objective", "pyrit/harm", (0, 1, 2), 160, 3.0, 100, 60, 48),
     "full": Preset("pyrit/objective", "pyrit/harm", (0, 1, 2, 3, 4), 2000, 2.0, 500, 250, 96),
 }
 
