@@ -73,7 +73,18 @@ def _target(target: ReportTarget, at: int) -> dict[str, Any]:
         "words": target_words(target),
         "rows": [_row(row, notes) for row in target.rows],
         "notes": notes,
+        "searches": [(row.method, said) for row in target.rows if (said := _details(row.held.get("details")))],
     }
+
+
+def _details(held: Any) -> list[tuple[str, str]]:
+    """What a method's search says of itself, in words."""
+    if not isinstance(held, Mapping):
+        return []
+    return [
+        (str(name).replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in held.items()
+    ]
 
 
 def _row(row: ReportRow, notes: dict[str, int]) -> dict[str, Any]:

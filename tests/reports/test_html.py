@@ -218,3 +218,12 @@ def test_written_whole_or_not_at_all(results: dict[str, Any], tmp_path: Path, mo
         write_report(results | {"model": "other"}, path)
     assert path.read_text(encoding="utf-8") == before
     assert list(tmp_path.glob("*.html")) == [path]
+
+
+def test_what_a_search_says_of_itself_is_shown_and_inert(results: dict[str, Any]) -> None:
+    row = next(row for row in results["rows"] if row.get("auroc"))
+    row["details"] = {"objective_bits": [0.12, 0.1], "<b>note</b>": "<script>x</script>"}
+    page = render_report(results)
+    assert "objective bits <b>0.12, 0.1</b>" in page
+    assert "&lt;script&gt;x&lt;/script&gt;" in page
+    assert "<script>x" not in page
