@@ -155,8 +155,8 @@ def evaluate_target(
         baseline: method from which every other one should differ for the better.
 
     Returns:
-        method → row of `agreement`, with `gap_recovered` and `versus_<baseline>`. Both are on AUROC, over the `n` texts
-        that all monitors in the comparison scored.
+        method → row of `agreement`, with `gap_recovered`, `versus_<baseline>` and `versus_<floor>`. All are on AUROC, over the `n`
+        texts that all monitors in the comparison scored.
     """
     first = next(iter(scores_by_method.values()), None)
     if first is None:
@@ -172,11 +172,12 @@ def evaluate_target(
         row = _row(scores, calibrations[name], target)
         parts = _paired(target, scores_by_method, (name, floor, ceiling))
         row["gap_recovered"] = parts if isinstance(parts, dict) else gap_recovered(*parts[0]) | {"n": parts[1]}
-        if name == baseline:
-            row[f"versus_{baseline}"] = undefined(f"{baseline} is the baseline itself")
-        else:
-            parts = _paired(target, scores_by_method, (name, baseline))
-            row[f"versus_{baseline}"] = parts if isinstance(parts, dict) else difference(*parts[0]) | {"n": parts[1]}
+        for other in (baseline, floor):
+            if name == other:
+                row[f"versus_{other}"] = undefined(f"{other} is the baseline itself")
+                continue
+            parts = _paired(target, scores_by_method, (name, other))
+            row[f"versus_{other}"] = parts if isinstance(parts, dict) else difference(*parts[0]) | {"n": parts[1]}
         rows[name] = row
     return rows
 

@@ -74,6 +74,11 @@ class ReportRow:
             return Measure(undefined=f"the method was not run: {self.skipped}")
         return read_measure(self.held.get(name))
 
+    def reading_of(self, name: str) -> str | None:
+        """How the paired difference of this name reads; None when it was not measured."""
+        found = self.held.get(name)
+        return str(found["reading"]) if isinstance(found, Mapping) and found.get("reading") else None
+
     @property
     def absent(self) -> Literal["", "failed", "not run"]:
         """Why a row has no figures at all; empty when it has some. Having had nothing to run on is no failure."""

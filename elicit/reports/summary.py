@@ -37,13 +37,17 @@ def overview(results: Results) -> list[str]:
             (floors.count("better"), "worse than the untrained model on {}"),
         ]
         sentences.append(_counted("transfer", counts, len(targets)))
+    # Where nothing was trained on sources, the untrained model is what there was before.
+    name, named = ("versus_transfer", "transfer")
+    if not any(row.method == "transfer" and not row.absent for row in rows):
+        name, named = ("versus_untrained", "the untrained model")
     for method in dict.fromkeys(row.method for row in rows if row.label_free):
-        own = [row for row in rows if row.method == method]
+        read = [row.reading_of(name) for row in rows if row.method == method]
         counts = [
-            (sum(row.reading == "better" for row in own), "better than transfer on {}"),
-            (sum(row.reading == "no clear difference" for row in own), "no clear difference from transfer on {}"),
-            (sum(row.reading == "worse" for row in own), "worse than transfer on {}"),
-            (sum(row.reading is None for row in own), "not compared on {}"),
+            (read.count("better"), f"better than {named} on {{}}"),
+            (read.count("no clear difference"), f"no clear difference from {named} on {{}}"),
+            (read.count("worse"), f"worse than {named} on {{}}"),
+            (read.count(None), "not compared on {}"),
         ]
         sentences.append(_counted(method, counts, len(targets)))
     for keyword in dict.fromkeys(row.method for row in rows if row.keyword):
@@ -80,7 +84,7 @@ def target_words(target: ReportTarget) -> list[str]:
     return [
         *_transfer(target),
         *_gap(target),
-        *_against_transfer(target),
+        *_readings(target, "versus_transfer", "transfer"),
         *_keywords(target),
         *_undefined(target),
         *_unscored(target.rows),
@@ -91,7 +95,10 @@ def target_words(target: ReportTarget) -> list[str]:
 def _transfer(target: ReportTarget) -> list[str]:
     transfer = target.row("transfer")
     if transfer is None or transfer.skipped:
-        return ["There is no transfer monitor, so nothing is compared with transfer."]
+        return [
+            "There is no transfer monitor, so nothing is compared with transfer.",
+            *_readings(target, "versus_untrained", "the untrained model"),
+        ]
     if transfer.measure("auroc").value is None:
         return []  # said among the undefined figures
     sentences = []
@@ -146,22 +153,23 @@ def _gap(target: ReportTarget) -> list[str]:
     return sentences
 
 
-def _against_transfer(target: ReportTarget) -> list[str]:
+def _readings(target: ReportTarget, name: str, named: str) -> list[str]:
+    """Label-free methods by how they compare with a monitor, each with its paired difference."""
     compared = [row for row in target.rows if row.label_free and not row.absent]
     sentences = []
     for reading, opening in (
-        ("worse", "Worse than transfer"),
-        ("better", "Better than transfer"),
-        ("no clear difference", "No clear difference from transfer"),
+        ("worse", f"Worse than {named}"),
+        ("better", f"Better than {named}"),
+        ("no clear difference", f"No clear difference from {named}"),
     ):
-        held = [row for row in compared if row.reading == reading]
+        held = [row for row in compared if row.reading_of(name) == reading]
         if held:
-            sentences.append(f"{opening}: {_listed(_difference(row) for row in held)}.")
+            sentences.append(f"{opening}: {_listed(_difference(row, name) for row in held)}.")
     return sentences
 
 
-def _difference(row: ReportRow) -> str:
-    against = row.measure("versus_transfer")
+def _difference(row: ReportRow, name: str) -> str:
+    against = row.measure(name)
     if against.value is None:
         return row.method
     between = f" [{against.low:+.3f}, {against.high:+.3f}]" if against.has_interval else ""

@@ -201,6 +201,9 @@ def test_evaluate_target_gives_every_row_the_same_figures_as_alone() -> None:
     assert rows["ccs"]["versus_transfer"]["reading"] == "better"
     assert rows["untrained"]["versus_transfer"]["reading"] == "worse"
     assert "baseline" in rows["transfer"]["versus_transfer"]["undefined"]
+    gain = aurocs["ccs"] - aurocs["untrained"]
+    assert rows["ccs"]["versus_untrained"]["value"] == pytest.approx(gain, abs=2e-6)
+    assert "baseline" in rows["untrained"]["versus_untrained"]["undefined"]
 
 
 def test_comparisons_use_the_texts_that_both_scored() -> None:

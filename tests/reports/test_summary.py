@@ -91,6 +91,10 @@ def test_a_transfer_that_was_not_run_is_not_compared(results: dict[str, Any]) ->
     assert "There is no transfer monitor" in words
     assert "Not run: transfer (there is no source)." in words
     assert "transfer is better" not in words
+    better = {"value": 0.08, "low": 0.014, "high": 0.152, "reading": "better", "n": 150}
+    change(results, "fixture/one", "ccs", versus_untrained=better)
+    assert "ccs: better than the untrained model on 1, not compared on 1 of 2 labelled targets." in plain_words(results)
+    assert "Better than the untrained model: ccs (+0.080 [+0.014, +0.152])." in about(results, "fixture/one")
 
 
 def test_what_transfer_recovered_by_itself_is_said_before_what_methods_recovered(results: dict[str, Any]) -> None:
