@@ -260,6 +260,7 @@ def _train(
                 report_to,
                 place,
                 name,
+                folder / "logs" / str(number),
             )
         )
     history, notes, current = list[History](), list[str](), model
@@ -315,8 +316,9 @@ class _Stage:
         report_to: str,
         folder: Path,
         name: str,
+        logs: Path,
     ) -> None:
-        self.name, self.dtype = name, dtype  # of the products; trainable weights are float32
+        self.name, self.logs, self.dtype = name, logs, dtype  # of the products; trainable weights are float32
         self.heads, self.verdicts, self.validation = heads, verdicts, validation
         self.examples = [Example(**{**example, "number": number}) for number, example in enumerate(examples)]
         self.config, self.seed, self.report_to, self.folder = config, seed, report_to, folder
@@ -360,7 +362,7 @@ class _Stage:
             _attention_with_a_quick_gradient(model.transformers_model),
             _same_configuration(model.transformers_model.config),
             progress(steps, f"training {self.name}", "step") as step,
-            logs_in(self.folder / "logs"),
+            logs_in(self.logs),
             warnings.catch_warnings(),
         ):
             # Names that Trainer itself still uses between two versions.
