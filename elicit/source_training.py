@@ -22,9 +22,9 @@ from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor, fit_calibration
 from elicit.run_folder import entries
 from elicit.training import Training, TrainingConfig, train
+from elicit.training.config import check_source_weights
 from elicit.training.contradictions import check_contradictions
 from elicit.training.trackers import check_tracker
-from elicit.training.verdict_training import check_source_weights
 
 HELD_OUT = 400  # texts of each source's test split
 FIGURES = ("auroc", "balanced_accuracy")

@@ -38,7 +38,7 @@ from elicit.domains.rules import Pair, pairs_of, repair
 from elicit.methods.alarms import degenerate, label_entropy, left_out
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import Evidence, prior_log_odds
-from elicit.methods.pool import Pool
+from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.context import ContextMonitor
@@ -270,9 +270,8 @@ def _objective(labels: Bools, evidence: Floats) -> float:
 
 def _examples(pool: Pool, found: Found, rng: np.random.Generator) -> list[list[tuple[str, bool]]]:
     """Contexts of the texts with the surest labels, half of them flagged as far as there are enough, in a fixed random order."""
-    # By the evidence for the label that the text has: a rule may have given it the one that the evidence speaks against.
-    sure = np.argsort(-np.where(found.labels, found.log_odds, -found.log_odds), kind="stable")
-    of = {label: [int(row) for row in sure if found.labels[row] == label] for label in (True, False)}
+    sure = surest_of_each(found.labels, found.log_odds)
+    of = {label: [row for row in sure if found.labels[row] == label] for label in (True, False)}
     contexts = []
     for number in range(CONTEXTS):
         halves = [of[label][number::CONTEXTS][: SHOTS // 2] for label in (True, False)]

@@ -21,7 +21,10 @@ Floats = NDArray[np.float64]
 
 
 def surest_of_each(labels: NDArray[np.bool_], log_odds: Floats) -> list[int]:
-    """Positions of (n,) labels, flagged and cleared in turn, from those for which the evidence speaks most."""
+    """Positions of (n,) labels, flagged and cleared in turn, from those for which the evidence speaks most.
+
+    A rule may have given a text the label that the evidence speaks against; such a label comes last.
+    """
     order = np.argsort(-np.where(labels, log_odds, -log_odds), kind="stable")
     halves = [[int(at) for at in order if labels[at] == label] for label in (True, False)]
     return [at for pair in zip_longest(*halves) for at in pair if at is not None]

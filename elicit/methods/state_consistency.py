@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 PENALTIES = tuple(float(10**power) for power in np.arange(-2.0, 3.1, 0.5))  # of kernels with mean diagonal 1
 LAYERS = 3  # the best-predicting layers, whose predictions are averaged
-SWEEPS = 500
+SWEEPS = 50
 FEWEST = 8
 
 

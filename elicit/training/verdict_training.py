@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -34,12 +34,12 @@ from elicit.language_models.weights import sort_adapter_config
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.processes import check_joined, together
 from elicit.progress import progress
+from elicit.training.config import TrainingConfig, check_source_weights
 from elicit.training.contradictions import check_contradictions
-from elicit.training.examples import Example, Heads, Loss, collate, instruction_examples, mixture, verdict_examples
-from elicit.training.instructions import OWN, load_instructions
+from elicit.training.examples import Example, Heads, collate, instruction_examples, mixture, verdict_examples
+from elicit.training.instructions import load_instructions
 from elicit.training.trackers import check_tracker, logs_in
 
-Schedule = Literal["classification", "mixed", "classification-then-instruction", "instruction-then-classification"]
 VALIDATION = 200  # texts of each source's calibration split that validation looks at
 HISTORY = "training_history.json"  # the last file of a training: with it the folder is complete
 WRITER = ("PytorchStreamWriter", "inline_container")
@@ -49,58 +49,6 @@ SHARDED = {
 }  # what `accelerate launch` says of them
 CHECKS = 5  # checkpoints, and validations, of one stage
 History = list[dict[str, float]]  # of a stage, figures by step
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a monitor is trained.
-
-    Attributes:
-        texts: at most this many texts of each domain, half of them flagged as far as there are enough.
-        epochs: passes over the examples.
-        batch_size: examples per batch, of which several processes take a share each.
-        learning_rate: peak rate; it warms up over 6 % of the steps and falls to 0 along a cosine.
-        rank: rank of the LoRA matrices; their scale alpha is twice the rank.
-        target_modules: names of the linear layers that get them, such as "q_proj"; all linear layers where none is named.
-        source_weights: by domain name, how much a text of that source counts in the loss; 1 for those not named.
-        text_tokens: longer texts lose their middle in training.
-        shots: share of the texts that are learnt from in few-shot sequences too, besides each on its own.
-        schedule: verdicts alone, mixed with instructions, or one after the other in stages of their own.
-        instructions: where instructions come from; see `load_instructions`.
-        instruction_share: share of the examples that are instructions, where the schedule has any.
-        loss: "example" lets an instruction count as much as one verdict; "token" lets each token of its response do so.
-        temperature: of the mixture of domains; see `mixture`.
-        wordings: share of the texts that are asked about once more, in another wording, inverted, or about something else.
-        first_layer: layers below this one stay as they are, and what they make of an example is computed once. (What a resumed
-            training makes of it again is equal to rounding.)
-        full: train all weights (of the layers that learn) instead of a LoRA adapter; that takes a lower rate, 2e-5 say.
-        accumulation: batches per optimiser step.
-        gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.
-        length_grouping: batches of examples of like length, which saves padding where a model takes no packs.
-        patience: stop after so many validations without a better AUROC, and keep the best; 0 trains to the end.
-    """
-
-    texts: int = 800
-    epochs: float = 2.0
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    rank: int = 16
-    target_modules: tuple[str, ...] = ()
-    source_weights: Mapping[str, float] = field(default_factory=dict)
-    text_tokens: int = 512
-    shots: float = 0.0
-    schedule: Schedule = "classification"
-    instructions: str = OWN
-    instruction_share: float = 0.25
-    loss: Loss = "example"
-    temperature: float = 1.0
-    wordings: float = 0.0
-    first_layer: int = 0
-    full: bool = False
-    accumulation: int = 1
-    gradient_checkpointing: bool = False
-    length_grouping: bool = False
-    patience: int = 0
 
 
 @dataclass(frozen=True)
@@ -275,20 +223,6 @@ def _train(
         )
     shutil.rmtree(folder / "stages", ignore_errors=True)
     return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes))
-
-
-def check_source_weights(config: TrainingConfig, domains: Sequence[Domain]) -> None:
-    """Refuse a weight for a source that is not there.
-
-    Raises:
-        DomainError: there is one, or one below 0.
-    """
-    names = [domain.name for domain in domains]
-    for name, weight in config.source_weights.items():
-        if name not in names or not 0 <= weight < float("inf"):
-            raise DomainError(
-                f"a weight of {weight} for {name!r}: name one of {', '.join(names)}, and a weight of 0 or more"
-            )
 
 
 def is_trained(folder: Path) -> bool:
