@@ -34,8 +34,7 @@ class TrainingConfig:
         loss: "example" lets an instruction count as much as one verdict; "token" lets each token of its response do so.
         temperature: of the mixture of domains; see `mixture`.
         wordings: share of the texts that are asked about once more, in another wording, inverted, or about something else.
-        first_layer: layers below this one stay as they are, and what they make of an example is computed once. (What a resumed
-            training makes of it again is equal to rounding.)
+        first_layer: layers below this one stay as they are, and what they make of an example is computed once.
         full: train all weights (of the layers that learn) instead of a LoRA adapter; that takes a lower rate, 2e-5 say.
         accumulation: batches per optimiser step.
         gradient_checkpointing: compute activations again in the backward pass, which takes less memory and more time.

@@ -27,6 +27,10 @@ from elicit.training.trunk import Trunk
 # Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
 PACK_TOKENS = {"cpu": 768, "cuda": 4096}
 VALIDATED = 64  # validation examples per forward pass
+ENOUGH = 40  # validation texts whose AUROC can be told from chance: its standard error there is 0.09
+GOOD, FALLEN = 0.75, 0.25  # an AUROC this high that keeps less than this part of what it was above chance has collapsed
+CHANCE = 0.6
+SATURATED = 0.1  # a loss above this has a gradient in a model that can still learn
 
 Logits = Callable[[Any, Batch, Sequence[Sequence[int]]], torch.Tensor]
 
@@ -76,7 +80,8 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         super().__init__(*arguments, **named)
         self.heads, self.validation, self.verdicts = heads, validation, verdicts or {}
-        self.trunk = Trunk(self.model, first_layer) if first_layer else None
+        self.room = PACK_TOKENS.get(self.args.device.type, 4096)
+        self.trunk = Trunk(self.model, first_layer, self.train_dataset, self.room) if first_layer else None
         # The loss is divided by all weights of an optimiser step, over devices and accumulated batches, and says so.
         self.model_accepts_loss_kwargs = True
         self._ways: dict[str, bool] = {}  # by name: whether a quick way was found to give the plain way's logits
@@ -127,7 +132,7 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         if way is padded_logits:
             yield padded_logits(model, batch, self.heads), batch
             return
-        for part in packs(batch, self.heads, PACK_TOKENS.get(batch["lengths"].device.type, 4096)):
+        for part in packs(batch, self.heads, self.room):
             yield way(model, part, self.heads), part
 
     def _way(self, model: Any, batch: Batch) -> Logits:
@@ -231,19 +236,23 @@ def mean_auroc(labels: Sequence[bool], odds: Sequence[float], asked: Sequence[in
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Moves a progress bar, keeps the figures, and stops a training whose loss diverges.
+    """Moves a progress bar, keeps the figures, and stops a training that diverges.
+
+    It diverges where the loss or gradient is not finite, where the loss goes above twice the first one plus 1, where the gradient
+    vanishes though there is a loss, and where the AUROC on enough validation texts falls to chance.
 
     Args:
         step: called with the number of optimiser steps done.
         say: called with the latest figures.
+        verdicts: how many validation examples judge a training on verdicts; 0 where it learns something else.
 
     Attributes:
         history: loss and validation figures by step.
         diverged: why training was stopped, or None.
     """
 
-    def __init__(self, step: Callable[[int], None], say: Callable[[str], None]) -> None:
-        self._step, self._say, self._done = step, say, 0
+    def __init__(self, step: Callable[[int], None], say: Callable[[str], None], verdicts: int = 0) -> None:
+        self._step, self._say, self._done, self._verdicts = step, say, 0, verdicts
         self._shown: dict[str, str] = {}
         self.history: list[dict[str, float]] = []
         self.diverged: str | None = None
@@ -275,14 +284,34 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         # In float16 a step whose gradient overflows is left out, and the next one scales it down.
         looked_at = ("eval_loss",) if getattr(arguments, "fp16", False) else ("grad_norm", "eval_loss")
         broken = [name for name in looked_at if not math.isfinite(figures.get(name, 0.0))]
-        if broken and loss is None:
-            loss = figures[broken[0]]
         if loss is None and figures.get("eval_loss", 0.0) > 2 * validated + 1:
             first, loss = validated, figures["eval_loss"]
-        if broken or (loss is not None and not loss <= 2 * first + 1):
+        if broken and (loss is None or math.isfinite(loss)):
+            what = "gradient" if "grad_norm" in broken else "validation loss"
+            self.diverged = f"the {what} is not finite at step {state.global_step}"
+        elif loss is not None and not loss <= 2 * first + 1:
             self.diverged = f"the loss went from {first:.3g} to {loss:.3g} at step {state.global_step}"
+        elif figures.get("grad_norm") == 0 and loss is not None and loss > SATURATED:
+            self.diverged = f"the gradient vanished at a loss of {loss:.3g}, step {state.global_step}"
+        elif "eval_auroc" in figures and self._verdicts >= ENOUGH:
+            best = max(entry.get("eval_auroc", 0.0) for entry in self.history)
+            if best >= GOOD and figures["eval_auroc"] - 0.5 < FALLEN * (best - 0.5):
+                fall = f"from {best:.2f} to {figures['eval_auroc']:.2f} at step {state.global_step}"
+                self.diverged = f"the AUROC on validation texts fell {fall}"
+        if self.diverged:
             control.should_training_stop, control.should_save = True, False
         return control
+
+    def weakness(self, step: int) -> str | None:
+        """What a training on verdicts has to say for itself that at this step is at chance on enough validation texts."""
+        judged = [entry for entry in self.history if "eval_auroc" in entry and entry["step"] <= step]
+        if self._verdicts < ENOUGH or not judged or judged[-1]["eval_auroc"] >= CHANCE:
+            return None
+        return (
+            f"AUROC {judged[-1]['eval_auroc']:.2f} on the sources' own validation texts is hardly better than chance (loss "
+            f"{judged[-1]['eval_loss']:.2f}; guessing costs {math.log(2):.2f}): labels may be wrong, the learning rate too high, "
+            "or the training too short"
+        )
 
 
 def _figures(logs: Mapping[str, Any]) -> dict[str, float]:

@@ -10,19 +10,27 @@ import torch
 from torch import nn
 
 from elicit.language_models.engine import decoder_layers
-from elicit.training.packing import Batch, Pack, pack_of
+from elicit.training.examples import Example, collate
+from elicit.training.packing import Batch, Pack, pack_of, packs
+
+BLOCK = 16  # examples whose lower layers run together
 
 
 class Trunk:
     """Layers below the first one that learns.
 
+    In what company a sequence runs decides how its numbers are rounded. It is always the same here, neighbours by number and not
+    by batch, so that an interrupted training goes on with the very same activations.
+
     Args:
         model: a PEFT model whose lower layers carry no adapter.
         first: number of the first layer that learns, at least 1.
+        examples: that are trained on, by number.
+        room: tokens that run at once.
     """
 
-    def __init__(self, model: Any, first: int) -> None:
-        self._model, self._first = model, first
+    def __init__(self, model: Any, first: int, examples: Sequence[Example], room: int) -> None:
+        self._model, self._first, self._examples, self._room = model, first, examples, room
         self._decoder = getattr(model, "get_base_model", lambda: model)().get_decoder()
         # In the model's own dtype on the CPU: a thousand short texts take some tens of megabytes.
         self._kept: dict[tuple[str, int], torch.Tensor] = {}
@@ -40,10 +48,9 @@ class Trunk:
         pack = pack_of(batch, heads, self._model.dtype)
         numbers = batch["numbers"].tolist()
         keys = [(kind, number if kind == "head" else numbers[number]) for (kind, number), _ in pack.parts]
-        if any(key not in self._kept for key in keys):
-            found = self._run_lower(pack).to("cpu")
-            for key, states in zip(keys, torch.split(found, [length for _, length in pack.parts]), strict=True):
-                self._kept.setdefault(key, states.clone())
+        for kind, number in keys:
+            if (kind, number) not in self._kept:
+                self._keep(kind, number, heads, pack.ids.device)
         states = torch.cat([self._kept[key] for key in keys]).to(pack.ids.device)
         with self._layers(range(self._first, 10**6)):
             output = model(
@@ -54,6 +61,25 @@ class Trunk:
                 use_cache=False,
             )
         return torch.as_tensor(output.logits[0])
+
+    def _keep(self, kind: str, number: int, heads: Sequence[Sequence[int]], device: torch.device) -> None:
+        """Run the lower layers for a beginning alone, or for an example and those numbered beside it."""
+        if kind == "head":
+            alone = Example(number=-1, head=number, suffix=[], reads=[], targets=[], weights=[], where="")
+            batch = collate([alone])
+        else:
+            first = number // BLOCK * BLOCK
+            last = min(first + BLOCK, len(self._examples))
+            batch = collate([self._examples[place] for place in range(first, last)])
+        for part in packs({name: values.to(device) for name, values in batch.items()}, heads, self._room):
+            pack = pack_of(part, heads, self._model.dtype)
+            found = self._run_lower(pack).to("cpu")
+            for ((found_kind, place), _), states in zip(
+                pack.parts, torch.split(found, [length for _, length in pack.parts]), strict=True
+            ):
+                if found_kind == kind:
+                    key = number if kind == "head" else int(part["numbers"][place])
+                    self._kept[kind, key] = states.clone()
 
     @torch.no_grad()
     def _run_lower(self, pack: Pack) -> torch.Tensor:

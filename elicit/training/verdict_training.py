@@ -259,6 +259,7 @@ class _Stage:
         verdict_words = {token for words in verdicts.values() for token in (words.flagged, words.cleared)}
         learns_verdicts = any(verdict_words.issuperset(example["targets"]) for example in self.examples)
         self.stops_early = bool(config.patience) and learns_verdicts
+        self.judged = len(validation) if learns_verdicts else 0
         seen = [before, self.examples, list(heads), list(validation), asdict(config), seed]
         self.asked = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
@@ -319,7 +320,9 @@ class _Stage:
             if self.stops_early and not watch.diverged and trainer.state.global_step < trainer.state.max_steps:
                 notes.append(f"stopped early, after {trainer.state.global_step} of {trainer.state.max_steps} steps")
             if trainer.is_world_process_zero():
-                notes += self._keep(model, learner, watch.diverged, checkpoints)
+                ended = trainer.state.best_global_step if self.stops_early else trainer.state.global_step
+                kept, said = self._keep(model, learner, watch.diverged, checkpoints, ended)
+                notes += [*said, *filter(None, [watch.weakness(kept)])]
                 write_json(
                     self.folder / HISTORY,
                     {"asked": self.asked, "history": [*history, watch.history], "notes": notes},
@@ -376,7 +379,7 @@ class _Stage:
         arguments._n_gpu = min(
             1, arguments.n_gpu
         )  # several devices work in several processes, never through DataParallel
-        watch = Watch(step, step.say)
+        watch = Watch(step, step.say, self.judged)
         # Among instructions alone, the verdicts' AUROC moves by chance.
         patience = [EarlyStoppingCallback(config.patience)] if self.stops_early else []
         trainer = VerdictTrainer(
@@ -394,8 +397,10 @@ class _Stage:
         trainer.remove_callback(PrinterCallback)
         return trainer, watch
 
-    def _keep(self, model: LocalModel, learner: Any, diverged: str | None, checkpoints: Path) -> list[str]:
-        """Write what was learnt to the folder: the last weights, or those of the last good checkpoint, and then a note."""
+    def _keep(
+        self, model: LocalModel, learner: Any, diverged: str | None, checkpoints: Path, step: int
+    ) -> tuple[int, list[str]]:
+        """Write what was learnt to the folder: the last weights, or those of the last good checkpoint; its step, and notes."""
         notes = []
         if diverged is None:
             named = {} if self.config.full else {"selected_adapters": ["default"]}
@@ -407,13 +412,13 @@ class _Stage:
                 if file.is_file():
                     shutil.copy2(file, self.folder / file.name)
             shutil.copy2(Path(last) / ("config.json" if self.config.full else "adapter_config.json"), self.folder)
-            step = Path(last).name.removeprefix("checkpoint-")
+            step = int(Path(last).name.removeprefix("checkpoint-"))
             notes.append(f"training diverged and was stopped: {diverged}; kept is what it was at step {step}")
         if not self.config.full:
             sort_adapter_config(self.folder)
         else:
             model.tokenizer.save_pretrained(str(self.folder))
-        return notes
+        return step, notes
 
 
 def _instructions(model: LocalModel, config: TrainingConfig, verdicts: int, heads: Heads, seed: int) -> list[Example]:

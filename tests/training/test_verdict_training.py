@@ -1,6 +1,7 @@
 """Training on the verdict token: the loss against the plain way, resuming, and what training must leave alone."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,8 @@ def test_all_ways_to_the_logits_equal_the_plain_forward_pass(base, first_layer: 
     examples += examples_of(base.model, source, 8, heads, wordings=1.0)
     examples += instruction_examples(base.model, own_instructions(3), heads)
     assert len(heads) > 3
-    batch = collate(numbered(examples))
+    examples = numbered(examples)
+    batch = collate(examples)
     there = batch["reads"] >= 0
     with base.model.trainable_adapter(4, seed=0, first_layer=first_layer) as peft_model:
         names = [name for name, parameter in peft_model.named_parameters() if parameter.requires_grad]
@@ -79,7 +81,7 @@ def test_all_ways_to_the_logits_equal_the_plain_forward_pass(base, first_layer: 
         )
         ways = [packed_logits, padded_logits]
         if first_layer:
-            trunk = Trunk(peft_model, first_layer)
+            trunk = Trunk(peft_model, first_layer, examples, 200)
             ways += [trunk.logits] * 2  # the second time from what is kept
         gradients = []
         for way in ways:
@@ -205,12 +207,12 @@ def test_training_learns_saves_a_peft_adapter_and_leaves_the_base_alone(base, ma
     assert float(logits[prompt.verdict.flagged] - logits[prompt.verdict.cleared]) == pytest.approx(after[0], abs=1e-3)
 
 
-@pytest.mark.parametrize("length_grouping", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"length_grouping": True}, {"first_layer": 1}])
 def test_an_interrupted_training_ends_with_the_same_weights(
-    length_grouping: bool, base, make_model, make_tokenizer, tmp_path, monkeypatch
+    settings, base, make_model, make_tokenizer, tmp_path, monkeypatch
 ) -> None:
     sources = [domain("film"), domain("book", question="Is the book good?")]
-    config = dataclasses.replace(CONFIG, length_grouping=length_grouping)
+    config = dataclasses.replace(CONFIG, **settings)
     train_monitor(base, sources, tmp_path / "whole", config)
     original = trainer_module.Watch.on_step_end
 
@@ -421,6 +423,25 @@ def test_a_loss_that_diverges_stops_and_keeps_the_last_good_checkpoint(base, tmp
         train(base, [domain("film")], tmp_path / "never", CONFIG)
 
 
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (0.1, r"AUROC on validation texts fell from 0\.9\d to 0\.\d\d at step 18; kept is what it was at step 9"),
+        (30, "the gradient vanished at a loss of .*hardly better than chance"),
+    ],
+)
+def test_a_rate_far_too_high_is_seen_though_the_loss_stays_below_its_limit(base, tmp_path: Path, rate, said) -> None:
+    config = dataclasses.replace(CONFIG, learning_rate=rate, epochs=8)
+    notes = train(base, [domain("film")], tmp_path / "adapter", config, validation=[domain("film")]).notes
+    assert re.search(said, " ".join(notes))
+
+
+def test_a_training_that_ends_at_chance_says_so(base, tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, learning_rate=1, epochs=8)
+    (note,) = train(base, [domain("film")], tmp_path / "adapter", config, validation=[domain("film")]).notes
+    assert "on the sources' own validation texts is hardly better than chance" in note
+
+
 def test_a_checkpoint_that_cannot_be_written_is_said_and_the_training_continues_later(
     base, tmp_path: Path, monkeypatch
 ) -> None:
@@ -521,9 +542,10 @@ def test_cached_lower_layers_agree_whatever_the_layers_are(architecture, make_mo
     """Layers of Gemma 3 differ by their place: those that are left out must keep theirs."""
     model = LocalModel.from_transformers(make_model(architecture, sliding_window=512), make_tokenizer())
     heads = Heads()
-    batch = collate(numbered(examples_of(model, domain("film"), 8, heads)))
+    examples = numbered(examples_of(model, domain("film"), 8, heads))
+    batch = collate(examples)
     with model.trainable_adapter(4, seed=0, first_layer=2) as learner, torch.no_grad():
-        found = Trunk(learner, 2).logits(learner, batch, heads)
+        found = Trunk(learner, 2, examples, 768).logits(learner, batch, heads)
         torch.testing.assert_close(found, padded_logits(learner, batch, heads), atol=1e-3, rtol=1e-3)
 
 
