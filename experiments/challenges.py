@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from elicit.domains import Domain, drop_overlap
+from elicit.domains import Domain
 from elicit.domains.challenges import (
     IMPOSSIBLE,
     inverted,
@@ -43,7 +43,8 @@ from elicit.training import TrainingConfig
 from experiments.experiment import Findings, Folder, compared, held_out
 
 PLAIN = "as it is"
-REFERENCES = ("transfer", "keyword-source")
+KEYWORDS = "keyword-source"
+REFERENCES = ("transfer", KEYWORDS)
 NO_BASELINE, UNTOUCHED = "fails without it", "not touched"
 LOST = -0.05  # of AUROC: what a method that survives may lose
 IMPOSSIBLE_SHARE = 1 / 3
@@ -197,8 +198,7 @@ class Outcome:
 def run_challenges(preset: Preset, folder: Folder) -> Findings:
     """Every method under every challenge, against itself without one."""
     target = folder.domain(preset.target)
-    source = drop_overlap(folder.domain(preset.source).train, [target]).require_labels()
-    work = _Work(preset, folder, source.balanced_sample(preset.source_texts), target)
+    work = _Work(preset, folder, folder.source(preset.source, [target], preset.source_texts), target)
     outcomes = {
         (challenge, method): [work.outcome(challenge, method, seed) for seed in preset.seeds]
         for challenge in (PLAIN, *preset.challenges)
@@ -266,7 +266,7 @@ class _Work:
         }
 
     def _elicit(self, challenge: str, method: str, pool: Domain, seed: int) -> tuple[Monitor, Labelling | None]:
-        if method == "keyword-source":
+        if method == KEYWORDS:
             return KeywordMonitor.fit_domains([self.source]), None
         if method == "transfer":
             return self.start(seed), None
@@ -276,6 +276,9 @@ class _Work:
     def row(self, challenge: str, method: str, outcomes: Mapping[tuple[str, str], Sequence[Outcome]]) -> dict[str, Any]:
         """Figures of one method under one challenge: means over seeds, beside its own without the challenge."""
         after, before = outcomes[challenge, method], outcomes[PLAIN, method]
+        keywords = (
+            outcomes.get((challenge, KEYWORDS), [None] * len(after)) if method != KEYWORDS else [None] * len(after)
+        )
         row: dict[str, Any] = {
             "kind": "survival",
             "challenge": challenge,
@@ -293,11 +296,14 @@ class _Work:
                     "verdict": verdict if challenge != PLAIN else PLAIN,
                 }
         pairs, counts = [], []
-        for mine, plain in zip(after, before, strict=True):
+        for mine, plain, keyword in zip(after, before, keywords, strict=True):
             assert mine.scores is not None
             assert plain.scores is not None
+            named = {"after": mine.scores, "before": plain.scores}
+            if keyword is not None and keyword.scores is not None:
+                named["keyword"] = keyword.scores
             try:
-                figures, n = compared(self.test, {"after": mine.scores, "before": plain.scores})
+                figures, n = compared(self.test, named)
             except DomainError as error:
                 reason = undefined(str(error))
                 return row | {
@@ -311,6 +317,11 @@ class _Work:
         row["n"] = min(counts)
         row["coverage"] = statistics.mean(each.scores.coverage for each in after if each.scores is not None)
         row["auroc"] = found.to_json()
+        row["versus_keyword"] = (
+            difference(found, mean_over_seeds([pair["keyword"] for pair in pairs]))
+            if all("keyword" in pair for pair in pairs)
+            else undefined("there are no keywords to compare with")
+        )
         if challenge == PLAIN:
             return row | {"difference": undefined("it is what others are compared with"), "verdict": PLAIN}
         row["difference"] = difference(found, plain_auroc)
@@ -387,7 +398,7 @@ def sections(
     """The page that says which method survives what, and the figures behind it."""
     at = {(row["challenge"], row["method"]): row for row in rows}
     survival = Table(
-        "Survives (the interval of the difference in AUROC does not go below −0.05), or not shown to",
+        f"Survives (the interval of the difference in AUROC does not go below −{-LOST}), or not shown to",
         ("Method", "AUROC as it is", *preset.challenges),
         [
             (
@@ -411,7 +422,7 @@ def sections(
     )
     figures = Table(
         "Means over seeds, 95 % intervals over texts and seeds",
-        ("Method", "Challenge", "AUROC", "Difference", "Verdict", "Texts", "Coverage"),
+        ("Method", "Challenge", "AUROC", "Difference", "Verdict", "Above keywords", "Texts", "Coverage"),
         [
             (
                 row["method"],
@@ -419,6 +430,7 @@ def sections(
                 row["auroc"],
                 signed(row["difference"]),
                 row["verdict"],
+                signed(row["versus_keyword"]) if "versus_keyword" in row else None,
                 row.get("n"),
                 share(row["coverage"]) if "coverage" in row else None,
             )
@@ -459,8 +471,8 @@ MEASURED = (
     "only the texts that methods are elicited on. Test texts and draws are the same, so that differences are paired.",
     "Transfer and keywords look at no text of the target: of challenges in those texts alone they notice nothing.",
     "Random word: one of two words behind every text, whatever its label. Impossible texts: the words of the domain thrown "
-    "together, a third of all texts. Long texts: plain statements around every text. Truncated texts: eight words, the first "
-    "and the last. Words swapped: the opposite question, so that No is the flagged word.",
+    f"together, {IMPOSSIBLE_SHARE:.0%} of all texts. Long texts: {PADDING} words of plain statements around every text. Truncated "
+    f"texts: {KEPT} words, the first and the last. Words swapped: the opposite question, so that No is the flagged word.",
     "Which texts are few, and which are of the rare class, is drawn again under every seed. A class has one text at least: of few "
     "texts, 1 % is one.",
     "A method that fails under a challenge does not survive it, and the reason stands in the table. A method abstains on a "

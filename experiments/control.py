@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from elicit.domains import Domain, Question, UnlabelledDomain, drop_overlap, load_domain
+from elicit.domains import Domain, Question, UnlabelledDomain, load_domain
 from elicit.domains.transcripts import Transcript, read_transcripts, step_domain, transcript_domain
 from elicit.errors import DomainError, RunError
 from elicit.evaluation import Resampled, bootstrap_weights, difference, mean_over_seeds
 from elicit.evaluation.agreement import few_groups
 from elicit.evaluation.audit import BUDGETS, at_random, audit, over_steps
-from elicit.evaluation.bootstrap import group_numbers
+from elicit.evaluation.bootstrap import group_numbers, undefined
 from elicit.evaluation.metrics import auroc
 from elicit.methods import elicit_monitor
 from elicit.monitors import KeywordMonitor, Monitor, Scores, VerdictMonitor
@@ -175,8 +175,7 @@ class _Work:
     def __init__(self, preset: Preset, folder: Folder, whole: Domain, steps: UnlabelledDomain, folds: int) -> None:
         self.preset, self.folder, self.whole, self.steps, self.folds = preset, folder, whole, steps, folds
         self.owners = [str(group) for group in steps.groups]
-        source = drop_overlap(folder.domain(preset.source).train, [whole]).require_labels()
-        self.source = source.balanced_sample(preset.source_texts)
+        self.source = folder.source(preset.source, [whole], preset.source_texts)
         self.truth = np.array([int(label or 0) for label in whole.labels])
         drawn = bootstrap_weights(self.truth, whole.groups)
         self.weights = np.concatenate([np.ones((1, len(self.truth)), dtype=np.float32), drawn])
@@ -184,6 +183,7 @@ class _Work:
     def rows(self) -> list[dict[str, Any]]:
         """One row per monitor and reading."""
         rows = []
+        self.keyword = self.read(*self.keywords_of_source())
         for name, labels, monitors in self.monitors():
             read = [self.read(key, load) for key, load in monitors]
             for reading in (WHOLE, WORST, MEAN):
@@ -199,7 +199,7 @@ class _Work:
         """Name, labels used, and for each seed a key and how to get the monitor."""
         untrained = [("untrained", lambda: VerdictMonitor(self.start().model, self.whole.question))]
         found: list[tuple[str, str, list[tuple[str, Callable[[], Monitor]]]]] = [("untrained", "none", list(untrained))]
-        found.append((KEYWORDS, "source", [("keyword-source", lambda: KeywordMonitor.fit_domains([self.source]))]))
+        found.append((KEYWORDS, "source", [self.keywords_of_source()]))
         found.append(
             (
                 "transfer",
@@ -214,6 +214,9 @@ class _Work:
             ]
             found.append((method, "source", list(keys)))
         return found
+
+    def keywords_of_source(self) -> tuple[str, Callable[[], Monitor]]:
+        return "keyword-source", lambda: KeywordMonitor.fit_domains([self.source])
 
     def start(self) -> VerdictMonitor:
         return self.folder.untrained(self.preset.model)
@@ -268,6 +271,9 @@ class _Work:
             "n": len(self.truth),
             "coverage": statistics.mean(part.coverage for part in scores),
             "auroc": mean_over_seeds([self.auroc(part) for part in scores]).to_json(),
+            "versus_keyword": undefined("it is what others are compared with")
+            if name == KEYWORDS
+            else self.above_keywords(scores, self.keyword[reading]),
         }
         for stream, harmful in STREAMS.items():
             held = []
@@ -290,8 +296,14 @@ class _Work:
             found[f"safety, harm {stream}"] = held
         return found
 
-    def auroc(self, scores: Scores) -> Resampled:
-        known = scores.scored
+    def above_keywords(self, scores: Sequence[Scores], keyword: Scores) -> dict[str, Any]:
+        """Paired difference in AUROC from keywords that read the same, on the transcripts that both have scored."""
+        both = [part.scored & keyword.scored for part in scores]
+        mine = mean_over_seeds([self.auroc(part, known) for part, known in zip(scores, both, strict=True)])
+        return difference(mine, mean_over_seeds([self.auroc(keyword, known) for known in both]))
+
+    def auroc(self, scores: Scores, known: NDArray[np.bool_] | None = None) -> Resampled:
+        known = scores.scored if known is None else known
         if len(set(self.truth[known])) < 2:
             return Resampled(np.nan, np.full(len(self.weights) - 1, np.nan))
         values = auroc(scores.values[known], self.truth[known], self.weights[:, known])
@@ -374,8 +386,9 @@ def sections(rows: Sequence[Mapping[str, Any]], whole: Domain, steps: Unlabelled
                 "Labels",
                 "Reading",
                 "AUROC",
+                "Above keywords",
                 *(f"{budget:.0%} budget" for budget in BUDGETS),
-                "Above random, 10 %",
+                f"Above random, {BUDGETS[-1]:.0%}",
             ),
             [
                 (
@@ -383,6 +396,7 @@ def sections(rows: Sequence[Mapping[str, Any]], whole: Domain, steps: Unlabelled
                     row["labels_used"],
                     row["reading"],
                     row["auroc"],
+                    signed(row["versus_keyword"]),
                     *(each["safety"] for each in row[_key(stream)]),
                     signed(row[_key(stream)][-1]["versus_random"]),
                 )

@@ -2,7 +2,7 @@
 
 manifest.json      which experiment with which preset, versions, fingerprints of domains and model
 parts/*.json       what was measured, unit by unit: the same command computes none of them twice
-notes/             what label-free methods warned of
+notes/             what label-free methods, and sources of training, warned of
 results.json       schema, experiment, preset, command, rows, summary, warnings
 figures/, report.html
 
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from elicit.domains import Domain, UnlabelledDomain, load_domain
+from elicit.domains import Domain, UnlabelledDomain, drop_overlap, load_domain
 from elicit.errors import DomainError, RunError
 from elicit.evaluation import Resampled, paired_aurocs
 from elicit.evaluation.score_files import read_scores, write_scores
@@ -135,6 +135,28 @@ class Folder:
         if manifest.setdefault(kind, {}).setdefault(name, fingerprint) != fingerprint:
             raise RunError(f"{self.out}: {changed}; choose another --out")
         write_json(path, manifest)
+
+    def source(self, name: str, targets: Sequence[Domain], texts: int) -> Domain:
+        """Labelled texts of a source to train on, half of them flagged as far as there are enough; none is in a target too.
+
+        Args:
+            name: of the source.
+            targets: whose texts are left out.
+            texts: at most so many. That there are fewer, or that some were left out, becomes a warning.
+
+        Raises:
+            DomainError: what is left has no label or one class only.
+        """
+        whole = self.domain(name).train.require_labels()
+        part = drop_overlap(whole, targets).require_labels()
+        chosen = part.balanced_sample(texts)
+        said = []
+        if dropped := len(whole) - len(part):
+            said.append(f"{dropped} of its training texts are in a target too, and were left out")
+        if len(chosen) < texts:
+            said.append(f"it has {len(chosen)} training texts, fewer than the {texts} that the preset asks for")
+        write_json(self.out / "notes" / "sources" / f"{name}.json", said)
+        return chosen
 
     def trained(
         self,
@@ -255,7 +277,7 @@ def conduct(
 
 
 def notes(out: Path) -> list[str]:
-    """What is to be known of a folder: versions that changed, what trainings noted, such as a stop, and what methods warned of."""
+    """What is to be known of a folder: versions that changed, what trainings noted, what sources and methods warned of."""
     manifest = read_json(out / "manifest.json")
     found = changed_versions(manifest)
     found += [

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from elicit.reports.cells import percent, signed
 from elicit.reports.charts import Curve, curves
 from elicit.reports.drawing import Drawing
-from elicit.reports.page import Section
+from elicit.reports.page import Section, Table
 from experiments.experiment import Findings, Folder
 from experiments.side_effects import MEASURED as SHARED
 from experiments.side_effects import Preset, measure, sentences, tables
@@ -66,7 +67,32 @@ PRESETS = {
 def run_instruction(preset: Preset, folder: Folder) -> Findings:
     """Both suites and transfer for every share of instructions under both losses."""
     rows, warnings = measure(preset, folder)
-    return Findings(rows, sentences(rows, FIRST), sections(rows, preset), MEASURED, warnings)
+    said = [*sentences(rows, FIRST), *dilution(rows)]
+    return Findings(rows, said, sections(rows, preset), MEASURED, warnings)
+
+
+TWINS = {
+    "following_versus_twin": "question-following",
+    "loss_growth_versus_twin": "loss on instructions",
+    "versus_twin": "AUROC",
+}
+
+
+def dilution(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the mean over tokens makes better and worse than the mean over examples, at equal shares of instructions."""
+    sentences = []
+    for key, name in TWINS.items():
+        read = [row[key]["reading"] for row in rows if row.get(key, {}).get("reading")]
+        if read:
+            counts = ", ".join(
+                f"{reading} in {read.count(reading)}"
+                for reading in ("better", "worse", "no clear difference")
+                if reading in read
+            )
+            sentences.append(
+                f"The mean over tokens in place of the mean over examples, at equal shares: {name} {counts} of {len(read)}."
+            )
+    return sentences
 
 
 def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]:
@@ -86,9 +112,23 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
         _drawing("kept", "What instructions keep", kept, preset),
         _drawing("transfer", "What they do to transfer", moved, preset),
     ]
+    twins = Table(
+        "Mean over tokens less mean over examples, at equal shares: 95 % intervals over texts or templates, and seeds",
+        ("Plan", "Follows the question", "Loss on instructions", *(f"AUROC, {target}" for target in preset.targets)),
+        [
+            (
+                plan,
+                signed(row["following_versus_twin"]),
+                percent(row["loss_growth_versus_twin"], signed=True),
+                *(signed(transfer[plan, target]["versus_twin"]) for target in preset.targets),
+            )
+            for plan, row in suite.items()
+            if row["options"].get("loss") == "token"
+        ],
+    )
     return [
         Section("By share of instructions", drawings=drawings, tables=tables(rows)[:2]),
-        Section("Transfer", tables=tables(rows)[2:]),
+        Section("Transfer, and dilution", tables=[*tables(rows)[2:], twins]),
     ]
 
 

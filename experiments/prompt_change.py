@@ -34,7 +34,7 @@ PRESETS = {
     "default": Preset(
         source="vader/amazon",
         targets=("vader/tweets", "vader/nyt"),
-        plans={name: plan for name, plan in PLANS.items() if name != "instruction, then classification"},
+        plans=PLANS,
         seeds=(0, 1, 2),
         source_texts=480,
         epochs=2.0,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from elicit.domains import Domain, drop_overlap
+from elicit.domains import Domain
 from elicit.evaluation import Resampled, difference, mean_over_seeds
 from elicit.evaluation.bootstrap import undefined
 from elicit.evaluation.prompt_change import PromptChange, prompt_change
@@ -71,10 +71,7 @@ def measure(preset: Preset, folder: Folder) -> tuple[list[dict[str, Any]], list[
     source, targets = folder.domain(preset.source), [folder.domain(name) for name in preset.targets]
     suite = held_out(source, preset.suite_texts)
     tests = [held_out(target, preset.test_texts) for target in targets]
-    part = drop_overlap(source.train, targets).require_labels()
-    warnings = []
-    if dropped := len(source.train.require_labels()) - len(part):
-        warnings.append(f"{dropped} texts of {source.name} are in a target too and were not trained on")
+    part, warnings = folder.source(preset.source, targets, preset.source_texts), list[str]()
     rows = [*suite_rows(preset, folder, part, suite, warnings)]
     for test in tests:
         rows += transfer_rows(preset, folder, part, test)
@@ -115,6 +112,9 @@ def suite_rows(
                 "coverage": statistics.mean(_coverage(changed) for changed, _ in runs[plan]),
                 "following": measured.following.to_json(),
                 "following_versus_first": _against(measured.following, first.following, measured is first),
+                "following_versus_twin": _twin(
+                    plan, preset.plans, {name: each.following for name, each in found.items()}
+                ),
                 "accuracy": {kind: figure.to_json() for kind, figure in measured.accuracy.items()},
                 "instructions": preset.pairs,
                 "loss_growth": undefined("it is what the loss is compared with")
@@ -122,6 +122,12 @@ def suite_rows(
                 else measured.loss_growth.to_json(),
                 "pass_rate": measured.pass_rate.to_json(),
                 "pass_rate_versus_untrained": _against(measured.pass_rate, untrained.pass_rate, measured is untrained),
+                "loss_growth_versus_twin": _twin(
+                    plan,
+                    preset.plans,
+                    {name: each.loss_growth for name, each in found.items() if each.loss_growth},
+                    low_is_good=True,
+                ),
             }
         )
     return rows
@@ -131,9 +137,7 @@ def transfer_rows(preset: Preset, folder: Folder, part: Domain, test: Domain) ->
     """AUROC of every plan on a target, beside the first plan, the untrained model and keywords from the same labels."""
     scores: dict[str, Scores] = {
         UNTRAINED: folder.scores(test, UNTRAINED, lambda: folder.untrained(preset.model)),
-        "keyword": folder.scores(
-            test, "keyword", lambda: KeywordMonitor.fit_domains([part.balanced_sample(preset.source_texts)])
-        ),
+        "keyword": folder.scores(test, "keyword", lambda: KeywordMonitor.fit_domains([part])),
     }
     for plan in preset.plans:
         for seed in preset.seeds:
@@ -155,6 +159,7 @@ def transfer_rows(preset: Preset, folder: Folder, part: Domain, test: Domain) ->
             else statistics.mean(scores[_name(plan, seed)].coverage for seed in preset.seeds),
             "auroc": found.to_json(),
             "versus_first": _against(found, first, found is first),
+            "versus_twin": _twin(plan, preset.plans, means),
             "keyword_auroc": figures["keyword"].to_json(),
             "versus_keyword": difference(found, figures["keyword"]),
         }
@@ -281,6 +286,21 @@ def _share(entry: Mapping[str, Any], sign: str = "") -> str:
 
 def _against(found: Resampled, other: Resampled, same: bool) -> dict[str, Any]:
     return undefined("it is what others are compared with") if same else difference(found, other)
+
+
+def _twin(
+    plan: str, plans: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Resampled], low_is_good: bool = False
+) -> dict[str, Any]:
+    """Difference from the plan that is the same but for its loss: that of the mean over tokens less that over examples."""
+    options = dict(plans.get(plan, {}))
+    if options.get("loss") != "token":
+        return undefined("it is not trained on the mean over tokens")
+    others = [name for name, held in plans.items() if dict(held) == options | {"loss": "example"}]
+    if not others or plan not in figures or others[0] not in figures:
+        return undefined("no plan differs from it by its loss alone")
+    found = difference(figures[plan], figures[others[0]])
+    turned = {"better": "worse", "worse": "better"} if low_is_good else {}
+    return found | {"reading": turned.get(found["reading"], found["reading"])}
 
 
 def _coverage(changed: PromptChange) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from elicit.domains import Domain, drop_overlap
+from elicit.domains import Domain
 from elicit.domains.reference_summaries import ReferenceSummary, load_reference_summaries
 from elicit.evaluation import Resampled, difference, mean_over_seeds
 from elicit.evaluation.bootstrap import resampled_means, undefined
@@ -70,8 +70,7 @@ PRESETS = {
 def run_summaries(preset: Preset, folder: Folder) -> Findings:
     """Quality against references, and survival of the verdict."""
     target = folder.domain(preset.target)
-    source = drop_overlap(folder.domain(preset.source).train, [target]).require_labels()
-    source = source.balanced_sample(preset.source_texts)
+    source = folder.source(preset.source, [target], preset.source_texts)
     test, pairs = held_out(target, preset.test_texts), load_reference_summaries(preset.references)
     work = _Work(preset, folder, source)
     rows = work.quality(pairs) + work.survival(test)

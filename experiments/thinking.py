@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from elicit.domains import Domain, drop_overlap
+from elicit.domains import Domain
 from elicit.errors import DomainError
 from elicit.evaluation import difference, mean_over_seeds
 from elicit.evaluation.bootstrap import undefined
@@ -112,8 +112,7 @@ class Way:
 def run_thinking(preset: Preset, folder: Folder) -> Findings:
     """Every budget and reading, untrained and trained, and students of the trained monitor."""
     targets = {name: folder.domain(name) for name in preset.targets}
-    source = drop_overlap(folder.domain(preset.source).train, list(targets.values())).require_labels()
-    source = source.balanced_sample(preset.source_texts)
+    source = folder.source(preset.source, list(targets.values()), preset.source_texts)
     rows, warnings = [], list[str]()
     for name, target in targets.items():
         found, alarms = target_rows(folder, preset, source, name, target)
@@ -215,6 +214,11 @@ def row(target: str, way: Way, kept: Mapping[Way, Mapping[int, Scores]], test: D
         return found | {"n": min(int(part.scored.sum()) for part in scores), "auroc": reason, "versus_direct": reason}
     pairs = [compared(test, pair) for pair in both]
     mine, plain = (mean_over_seeds([figures[key] for figures, _ in pairs]) for key in ("way", "direct"))
+    at_once, untrained = Way(way.start, way.reading), Way(STARTS[0], way.reading, way.budget)
+    if way.reading == FORCED and way.budget:
+        found["versus_at_once"] = versus(way, at_once, kept, test)
+    if way.start != STARTS[0] and untrained in kept:
+        found["versus_untrained"] = versus(way, untrained, kept, test)
     return found | {
         "n": min(n for _, n in pairs),
         "auroc": mine.to_json(),
@@ -222,6 +226,20 @@ def row(target: str, way: Way, kept: Mapping[Way, Mapping[int, Scores]], test: D
         if way.reading != DIRECT
         else undefined("it is what others are compared with"),
     }
+
+
+def versus(way: Way, other: Way, kept: Mapping[Way, Mapping[int, Scores]], test: Domain) -> dict[str, Any]:
+    """Paired difference in AUROC from another way, on the texts that both have scored; the untrained model has one seed."""
+    others = kept.get(other, {})
+    pairs = [
+        {"way": mine, "other": others[seed] if seed in others else next(iter(others.values()))}
+        for seed, mine in kept[way].items()
+        if seed in others or (others and other.start == STARTS[0])
+    ]
+    if few := _too_few(pairs, test):
+        return undefined(few)
+    figures = [compared(test, pair)[0] for pair in pairs]
+    return difference(*(mean_over_seeds([each[key] for each in figures]) for key in ("way", "other")))
 
 
 def as_words(scores: Scores) -> Scores:
@@ -232,7 +250,7 @@ def as_words(scores: Scores) -> Scores:
 def _too_few(both: Sequence[Mapping[str, Scores]], test: Domain) -> str:
     """Why what was scored is too little to compare, or nothing."""
     if not both:
-        return "there is no direct verdict under the same seed"
+        return "there is nothing to compare with under the same seed"
     labels = test.label_array()
     for pair in both:
         scored = np.all([part.scored for part in pair.values()], axis=0)
@@ -253,10 +271,21 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             sentences.append(
                 f"{_readings(own, 'versus_direct')}: the {start} model’s {reading} verdict after reasoning, against its direct one."
             )
+            if reading == FORCED:
+                sentences.append(
+                    f"{_readings(own, 'versus_at_once')}: the same, against no reasoning under the same instruction."
+                )
             if reading == WRITTEN:
                 covered = [row["coverage"] for row in own]
                 range_ = " to ".join(dict.fromkeys(f"{value:.0%}" for value in (min(covered), max(covered))))
                 sentences.append(f"The {start} model wrote a verdict that can be told for {range_} of the texts.")
+    learnt = [
+        row for row in rows if row["start"] == STARTS[1] and row["reading"] in (FORCED, WRITTEN) and row["budget"]
+    ]
+    if learnt:
+        sentences.append(
+            f"{_readings(learnt, 'versus_untrained')}: the trained model’s verdict after reasoning, against the untrained one’s."
+        )
     for teacher in dict.fromkeys(row["teacher"] for row in rows if row["reading"] == STUDENT):
         own = [row for row in rows if row["teacher"] == teacher]
         sentences.append(
@@ -267,7 +296,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _readings(rows: Sequence[Mapping[str, Any]], key: str) -> str:
     """Counts of better, worse and neither, in words."""
-    held = [row[key].get("reading", "undefined") for row in rows]
+    held = [row.get(key, {}).get("reading", "undefined") for row in rows]
     counts = {reading: held.count(reading) for reading in ("better", "worse", "no clear difference", "undefined")}
     said = [f"{reading} in {count}" for reading, count in counts.items() if count]
     return f"{', '.join(said) or 'nothing measured'} of {len(held)}".capitalize()
@@ -312,14 +341,20 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
     )
     table = Table(
         "Means over seeds, 95 % intervals over texts and seeds",
-        ("Verdict", "Target", "Tokens", "AUROC", "Against direct", "Texts", "Coverage", "Unscored because"),
+        (
+            *("Verdict", "Target", "Tokens", "AUROC", "Against direct", "Against 0 tokens", "Against untrained"),
+            *("Texts", "Coverage", "Unscored because"),
+        ),
         [
             (
                 _name(row),
                 row["target"],
                 row["budget"] if row["reading"] in (FORCED, WRITTEN) else None,
                 row["auroc"],
-                signed(row["versus_direct"]) if "versus_direct" in row else None,
+                *(
+                    signed(row[key]) if key in row else None
+                    for key in ("versus_direct", "versus_at_once", "versus_untrained")
+                ),
                 row["n"],
                 share(row["coverage"]),
                 "; ".join(f"{reason} ({count})" for reason, count in row["unscored"].items()) or None,

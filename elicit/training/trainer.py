@@ -105,6 +105,21 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         """Sum of the weights in one optimiser step."""
         return torch.stack([batch["weights"].sum() for batch in batch_samples]).sum().to(device)
 
+    def training_step(
+        self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Forward and backward for one pack after the other: the activations of one alone take up memory."""
+        batch = self._prepare_inputs(inputs)
+        whole = (
+            num_items_in_batch is None
+            or self.accelerator.num_processes > 1  # a backward pass ends in an exchange, of which all must have as many
+            or self._way(model, batch) is padded_logits
+        )
+        parts = [batch] if whole else packs(batch, self.heads, self.room)
+        return torch.stack(
+            [super(VerdictTrainer, self).training_step(model, part, num_items_in_batch) for part in parts]
+        ).sum()
+
     def compute_loss(
         self,
         model: Any,

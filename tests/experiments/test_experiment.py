@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from experiments import EXPERIMENTS
 from experiments.cli import main
-from experiments.experiment import Findings, Folder, alarms, compared, conduct, held_out
+from experiments.experiment import Findings, Folder, alarms, compared, conduct, held_out, notes
 
 EVIL = "<script>alert(1)</script>"
 
@@ -247,13 +245,23 @@ def test_text_of_data_is_never_markup(toy: Toy, tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
-def test_a_browser_opens_the_page_without_a_complaint(toy: Toy, tmp_path: Path) -> None:
-    conduct("toy", "smoke", tmp_path / "out", lambda _: None)
-    page = tmp_path / "out" / "report.html"
-    # What the page's policy refuses, a request to outside above all, is an error on the console.
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--enable-logging=stderr", "--dump-dom", page.as_uri()]
-    seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "CONSOLE" not in seen.stderr
-    assert seen.stdout.count("<svg ") == 1
+def test_a_source_leaves_out_what_targets_hold_and_says_what_it_lacks(tmp_path: Path, monkeypatch) -> None:
+    rows = [Row(str(i), f"{'good' if i % 2 else 'bad'} film number {i}", i % 2) for i in range(100)]
+    source = make_domain("films/all", Question("Is it good?"), rows)
+    shared = source.train.texts[3]
+    target = make_domain(
+        "films/few",
+        Question("Is it good?"),
+        [Row("1", f"  {shared.upper()}", 1), *(Row(f"o{i}", f"other {i}", i % 2) for i in range(9))],
+    )
+    monkeypatch.setattr(Folder, "domain", lambda self, name: source)
+    write_json(tmp_path / "manifest.json", {"versions": {}})
+    part = Folder(tmp_path).source("films/all", [target], 1000)
+    assert len(part) == len(source.train) - 1
+    assert shared not in part.texts
+    assert [line for line in notes(tmp_path) if line.startswith("sources/films/all: ")] == [
+        "sources/films/all: 1 of its training texts are in a target too, and were left out",
+        f"sources/films/all: it has {len(part)} training texts, fewer than the 1000 that the preset asks for",
+    ]
+    assert sum(Folder(tmp_path).source("films/all", [target], 20).labels) == 10
+    assert len(notes(tmp_path)) == 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +65,17 @@ def test_the_report_holds_every_figure_warning_and_the_command(smoke: Callable[[
     assert f"Warnings ({len(run.results['warnings'])})" in page
     assert f"--preset smoke --out {run.out}" in page
     assert "http:" not in page.split("</head>")[0]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
+def test_a_browser_opens_the_page_without_a_complaint(smoke: Callable[[str], Smoke], name: str, tmp_path: Path) -> None:
+    run = smoke(name)
+    # What the page's policy refuses, a request to outside above all, is an error on the console.
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--enable-logging=stderr", "--dump-dom", (run.out / "report.html").as_uri()]
+    seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in seen.stderr
+    assert seen.stdout.count("<svg ") == len(list((run.out / "figures").glob("*.svg")))
 
 
 def test_what_was_done_before_an_interruption_is_not_done_again(smoke: Callable[[str], Smoke], name: str) -> None:

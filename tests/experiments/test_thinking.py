@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from elicit.domains import Question, Row, make_domain
 from elicit.monitors.scores import scores_from
 from experiments.thinking import DIRECT, FORCED, PRESETS, STUDENT, WRITTEN, Way, row, summary, ways
@@ -57,7 +59,24 @@ def test_a_way_that_failed_under_one_seed_is_compared_under_the_others() -> None
     found = row("toy", way, {direct: {0: POOR, 1: RIGHT, 2: POOR}, way: {1: RIGHT}}, TEST)
     assert (found["seeds"], found["auroc"]["value"], found["versus_direct"]["value"]) == (1, 1, 0)
     alone = row("toy", way, {direct: {0: POOR}, way: {1: RIGHT}}, TEST)
-    assert alone["versus_direct"]["undefined"] == "there is no direct verdict under the same seed"
+    assert alone["versus_direct"]["undefined"] == "there is nothing to compare with under the same seed"
     # Texts that the direct verdict alone has not scored are in no pair.
     some = scores_from(TEST.ids, RIGHT.values, [None if i < 8 else "no verdict" for i in range(40)])
     assert "4 flagged" in row("toy", way, {direct: {0: some}, way: {0: RIGHT}}, TEST)["auroc"]["undefined"]
+
+
+def test_reasoning_is_compared_with_none_and_the_trained_model_with_the_untrained_one() -> None:
+    trained, at_once, untrained = Way("trained", FORCED, 16), Way("trained", FORCED, 0), Way("untrained", FORCED, 16)
+    kept = {
+        Way("trained", DIRECT): {0: RIGHT, 1: RIGHT},
+        trained: {0: RIGHT, 1: RIGHT},
+        at_once: {0: RIGHT, 1: RIGHT},
+        untrained: {0: POOR},  # whose one seed stands for all
+    }
+    found = row("toy", trained, kept, TEST)
+    assert (found["versus_at_once"]["value"], found["versus_at_once"]["reading"]) == (0, "no clear difference")
+    own = row("toy", untrained, kept | {Way("untrained", DIRECT): {0: POOR}}, TEST)
+    assert found["versus_untrained"]["value"] == pytest.approx(1 - own["auroc"]["value"], abs=1e-6)
+    assert found["versus_untrained"]["reading"] == "better"
+    assert "versus_untrained" not in own
+    assert "versus_at_once" not in row("toy", at_once, kept, TEST)
