@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from elicit.cli import ErrorGroup
 from experiments import EXPERIMENTS
@@ -91,7 +93,29 @@ def distractors(seeds: int, out: Path) -> None:
     run_distractors(seeds, out, say=click.echo)
 
 
-@main.group()
+class Benchmark(click.Command):
+    """A benchmark, whose results become a page as well."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run it, and write the page."""
+        from experiments.report import write_benchmark_page
+
+        super().invoke(context)
+        words = ["elicit-experiment", "benchmark", str(self.name)]
+        for option in self.params:
+            if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
+                given = context.params[str(option.name)]
+                for each in given if option.multiple else (given,):  # type: ignore[attr-defined]
+                    words += [option.opts[0], str(each)]
+        page = write_benchmark_page(context.params["out"], str(self.help), shlex.join(words))
+        click.echo(f"report: {page.resolve()}")
+
+
+class Benchmarks(click.Group):
+    command_class = Benchmark
+
+
+@main.group(cls=Benchmarks)
 def benchmark() -> None:
     """Speed, measured side by side with the same texts."""
 

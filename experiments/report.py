@@ -1,4 +1,4 @@
-"""The page of an experiment: `report.html` in its folder."""
+"""The page of an experiment or a benchmark: `report.html` in its folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elicit.files import write_text
-from elicit.reports.page import Page, render_page
+from elicit.files import read_json, write_text
+from elicit.reports.page import Page, Section, Table, render_page
+from elicit.run_folder import versions
 from experiments import EXPERIMENTS
 
 if TYPE_CHECKING:
     from experiments.experiment import Findings
+
+
+WIDEST = 12  # values of one row under one name that a table shows
 
 
 def write_report(results: Mapping[str, Any], findings: Findings, manifest: Mapping[str, Any], path: Path) -> Path:
@@ -29,6 +33,57 @@ def write_report(results: Mapping[str, Any], findings: Findings, manifest: Mappi
     )
     write_text(path, render_page(page))
     return path
+
+
+def write_benchmark_page(folder: Path, question: str, command: str) -> Path:
+    """Write the page of a benchmark beside its `results.json`: all that this holds, as tables."""
+    results = read_json(folder / "results.json")
+    held = {name: value for name, value in results.items() if name not in ("schema", "benchmark", "options") and value}
+    sizes = {name: value for name, value in held.items() if not isinstance(value, Mapping | list)}
+    page = Page(
+        kicker=f"elicit-experiment benchmark {results['benchmark']}",
+        title=question,
+        facts=_sizes({name: value for name, value in (results.get("options", {}) | sizes).items() if value}),
+        summary=(),
+        warnings=(),
+        sections=[Section("Figures", tables=[_table(name, held[name]) for name in held if name not in sizes])],
+        measured=("All that a table compares ran on one machine, on the same texts.",),
+        command=command,
+        environment=list(versions().items()),
+    )
+    path = folder / "report.html"
+    write_text(path, render_page(page))
+    return path
+
+
+def _table(name: str, held: Mapping[str, Any] | list[Any]) -> Table:
+    """Rows, rows by name, or values by name."""
+    caption = name.replace("_", " ").capitalize()
+    if isinstance(held, list):
+        rows = [_flat(row) for row in held]
+    elif all(isinstance(row, Mapping) for row in held.values()):
+        rows = [{"": key} | _flat(row) for key, row in held.items()]
+    else:
+        return Table(caption, ("", "Value"), list(_flat(held).items()))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    titles = [column.capitalize() for column in columns]
+    return Table(caption, titles, [[row.get(column) for column in columns] for row in rows])
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by the names that lead to them; figures with intervals stay whole, and what names single texts is left out."""
+    found: dict[str, Any] = {}
+    for key, value in row.items():
+        name = key.replace("_", " ")
+        if isinstance(value, Mapping) and "value" not in value:
+            if len(value) <= WIDEST:
+                found |= {f"{name}, {inner}": held for inner, held in _flat(value).items()}
+        elif isinstance(value, list):
+            if len(value) <= WIDEST:
+                found[name] = _words(value)
+        else:
+            found[name] = value
+    return found
 
 
 def _sizes(sizes: Mapping[str, Any]) -> list[tuple[str, str]]:

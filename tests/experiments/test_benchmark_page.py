@@ -1,0 +1,68 @@
+"""The page of a benchmark: what becomes a table, and the command that makes it again."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from elicit.files import write_json
+from experiments.cli import Benchmark, Benchmarks
+from experiments.report import _table
+
+RESULTS = {
+    "schema": 1,
+    "benchmark": "toy",
+    "options": {"model": "m<b>"},
+    "texts": 60,
+    "rows": [
+        {
+            "who": "a",
+            "speed": 2.5,
+            "right": {str(i): 1 for i in range(40)},
+            "auroc": {"value": 0.5, "low": 0.4, "high": 0.6},
+        },
+        {"who": "b", "loss": [1, 2], "at": {"even": 3}},
+    ],
+}
+
+
+def test_rows_become_columns_and_single_texts_stay_out() -> None:
+    table = _table("rows", RESULTS["rows"])
+    assert table.columns == ["Who", "Speed", "Auroc", "Loss", "At, even"]
+    assert table.rows == [["a", 2.5, {"value": 0.5, "low": 0.4, "high": 0.6}, None, None], ["b", None, None, "1, 2", 3]]
+    by_name = _table("processes", {"1": {"speed": 2}, "2": {"speed": 3}})
+    assert (by_name.columns, by_name.rows) == (["", "Speed"], [["1", 2], ["2", 3]])
+    assert _table("seconds_alone", {"a": 1.5}).rows == [("a", 1.5)]
+
+
+@pytest.fixture
+def toy() -> click.Group:
+    group = Benchmarks("benchmark")
+
+    @group.command()
+    @click.option("--domain", multiple=True)
+    @click.option("--size", default=3)
+    @click.option("--out", type=click.Path(path_type=Path))
+    def toy(out: Path, **_: Any) -> None:
+        """How quick is it?"""
+        write_json(out / "results.json", RESULTS)
+
+    assert isinstance(toy, Benchmark)
+    return group
+
+
+def test_the_page_names_the_command_as_it_was_given(toy: click.Group, tmp_path: Path) -> None:
+    out = tmp_path / "a folder"
+    out.mkdir()
+    said = CliRunner().invoke(toy, ["toy", "--domain", "a", "--domain", "b", "--out", str(out)], catch_exceptions=False)
+    assert f"report: {out / 'report.html'}" in said.output
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"elicit-experiment benchmark toy --domain a --domain b --out '{out}'" in html.unescape(page)
+    assert "How quick is it?" in page
+    assert "m&lt;b&gt;" in page
+    assert "In plain words" not in page
