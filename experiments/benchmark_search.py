@@ -1,14 +1,16 @@
 """What a label costs by consistency search, whether it is as good as by internal coherence maximisation, and where it breaks.
 
-Three parts: prompt tokens and right labels beside `icm`; a search over a thousand texts, timed; and searches in which from few to
-nearly all texts are flagged. Labels choose the texts of the last part, and are what labels are compared with; no search sees one.
+Four parts: "speed", a search over a thousand texts, timed; "cost", prompt tokens per label beside those of `icm`; "labels", right
+labels beside `icm`; and "balance", searches in which from few to nearly all texts are flagged. Labels choose the texts of the last
+part, and are what labels and scores are compared with; no search sees one.
 """
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,17 @@ import torch
 from elicit.domains import Domain, load_domain
 from elicit.errors import RunError
 from elicit.evaluation import bootstrap_weights, difference, mean_over_seeds
-from elicit.evaluation.bootstrap import weighted_mean
+from elicit.evaluation.bootstrap import Resampled, undefined, weighted_mean
 from elicit.files import write_json
-from elicit.language_models.loading import load_model
 from elicit.language_models.local import LocalModel
-from elicit.language_models.weights import Weights, hash_of_files
+from elicit.language_models.weights import hash_of_files
 from elicit.methods import consistency, elicit_monitor, icm
 from elicit.methods.pool import Pool
-from elicit.monitors import VerdictMonitor
-from experiments.experiment import compared, held_out
+from elicit.monitors import Monitor, VerdictMonitor
+from experiments.experiment import Folder, compared, held_out
 from experiments.resume import resume
 
+PARTS = ("speed", "cost", "labels", "balance")
 METHODS = ("icm", "consistency")
 SIZES = (64, 128, 256, 1024)
 LARGEST_FOR_ICM = 256  # even to count its requests takes long beyond
@@ -48,8 +50,23 @@ def benchmark_search(
     seeds: int,
     out: Path,
     say: Callable[[str], None],
+    parts: Sequence[str] = PARTS,
 ) -> None:
-    """Measure, print and write results.json; the same call continues what was interrupted."""
+    """Measure, print and write results.json; the same call continues what was interrupted.
+
+    Args:
+        model: whose searches are measured.
+        adapter: folder of the LoRA adapter to start from.
+        domains: with labels; the first is the one whose tokens are counted.
+        pool: texts that both methods label.
+        seeds: of the labels, and of the searches of every flagged share.
+        out: folder of the results.
+        say: called with one line per measurement.
+        parts: what is measured, of `PARTS`; results of other parts stay.
+
+    Raises:
+        RunError: the folder holds something else, or results of other options, weights or data; or `pool` is more than icm takes.
+    """
     if pool > icm.POOL:
         raise RunError(f"icm labels at most {icm.POOL} texts, and --pool is {pool}")
     path = out / "results.json"
@@ -59,51 +76,52 @@ def benchmark_search(
         "domains": {name: load_domain(name).require_labels().fingerprint() for name in domains},
         "pool": pool,
     }
-    empty: dict[str, Any] = {"cost": [], "speed": None, "rows": [], "balance": []}
-    results = empty | resume(path, "search", options)
-    if not results["speed"]:
-        results["speed"] = speed(model, adapter)
-        say(f"a search over many texts: {results['speed']}")
-        write_json(path, results)
+    resume(path, "search", options)  # what can be refused before anything is loaded
     local = LocalModel.load(model)
+    results = resume(path, "search", options | {"weights": local.fingerprint()})
     monitor = VerdictMonitor(local.with_adapter(adapter) if adapter else local)
-    if not results["cost"]:
-        results["cost"] = costs(monitor, domains[0], say)
+
+    def keep(part: str, found: Any) -> None:
+        results[part] = found
         write_json(path, results)
-    done = {(row["domain"], row["method"], row["seed"]) for row in results["rows"]}
-    for domain in domains:
-        for method in METHODS:
-            for seed in range(seeds):
-                if (domain, method, seed) not in done:
-                    results["rows"].append(labels_of(monitor, domain, method, pool, seed))
-                    write_json(path, results)
-                    row = results["rows"][-1]
-                    say(
-                        f"{domain:<20} {method:<12} seed {seed}: {np.mean(list(row['right'].values())):.3f} of "
-                        f"{len(row['right'])} labels right, {row['tokens_per_label']} tokens per label, {row['seconds']:.0f} s"
-                    )
-    for domain in domains:
-        for seed in range(seeds):
-            if not any((row["domain"], row["seed"]) == (domain, seed) for row in results["balance"]):
-                results["balance"].append({"domain": domain, "seed": seed, "shares": balance(monitor, domain, seed)})
-                write_json(path, results)
-                say(f"{domain:<20} seed {seed}: by flagged share, {results['balance'][-1]['shares']}")
-    results["difference"] = differences(results["rows"])
-    for domain, found in results["difference"].items():
-        say(
-            f"{domain:<20} right labels, consistency less icm: {found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]"
-        )
-    write_json(path, results)
+
+    if "speed" in parts and "speed" not in results:
+        keep("speed", speed(monitor))
+        say(f"a search over many texts: {results['speed']}")
+    if "cost" in parts and "cost" not in results:
+        keep("cost", costs(monitor, domains[0], say))
+    if "labels" in parts:
+        rows = results.get("rows", [])
+        done = {(row["domain"], row["method"], row["seed"]) for row in rows}
+        for domain, method, seed in product(domains, METHODS, range(seeds)):
+            if (domain, method, seed) not in done:
+                row = labels_of(monitor, domain, method, pool, seed)
+                keep("rows", rows := [*rows, row])
+                say(
+                    f"{domain:<20} {method:<12} seed {seed}: {np.mean(list(row['right'].values())):.3f} of "
+                    f"{len(row['right'])} labels right, {row['tokens_per_label']} tokens per label, {row['seconds']:.0f} s"
+                )
+        keep("difference", differences(rows))
+        for domain, found in results["difference"].items():
+            say(f"{domain:<20} right labels, consistency less icm: {_shown(found, '+')}")
+    if "balance" in parts:
+        write_json(path, results)  # scores are kept beside it on the way, and are those of these options
+        keep("balance", [row for name in domains for row in balance(monitor, name, seeds, Folder(out, say))])
+        for row in results["balance"]:
+            say(
+                f"{row['domain']:<20} {row['flagged_share']:.0%} of {row['texts']} texts flagged, {seeds} seeds: "
+                f"AUROC {_shown(row['auroc'])}, less that of {SHARES[0]:.0%} {_shown(row['less_even'], '+')}"
+            )
 
 
-def speed(model: str, adapter: Path | None) -> dict[str, Any]:
+def speed(monitor: VerdictMonitor) -> dict[str, Any]:
     """Seconds of a search with nothing in the cache, and the process's peak memory with model and data."""
     domain = load_domain(LONG).train
     domain = domain.take([row for row, text in enumerate(domain.texts) if len(text.split()) in WORDS])
     texts = domain.sample(MANY).unlabelled()
-    monitor = VerdictMonitor(LocalModel(model, Weights(*load_model(model)), adapter))
+    uncached = VerdictMonitor(monitor.model.uncached())
     since = time.perf_counter()
-    elicit_monitor(monitor, texts, "consistency")
+    elicit_monitor(uncached, texts, "consistency")
     return {
         "texts": len(texts),
         "mean_words": round(float(np.mean([len(text.split()) for text in texts.texts])), 1),
@@ -113,21 +131,51 @@ def speed(model: str, adapter: Path | None) -> dict[str, Any]:
     }
 
 
-def balance(monitor: VerdictMonitor, name: str, seed: int) -> dict[str, Any]:
-    """By flagged share of the texts searched: AUROC on the same test texts, and its distance from that of the even share."""
+def balance(monitor: VerdictMonitor, name: str, seeds: int, folder: Folder) -> list[dict[str, Any]]:
+    """By flagged share of the texts searched: AUROC on the same test texts, and its distance from that of the even share.
+
+    Figures are means over seeds, which draw the texts and search them. Intervals are over test texts and seeds; those of the
+    distances are paired, by text and by seed.
+
+    Args:
+        monitor: what the searches start from.
+        name: of the domain.
+        seeds: from 0 on.
+        folder: where scores are kept; the same call computes none of them twice.
+    """
     domain = load_domain(name)
     test = held_out(domain, TEST)
-    scores, sizes = {}, {}
-    for share in SHARES:
-        part = with_share(domain.train, share, SHARED, seed)
-        elicited = elicit_monitor(monitor, part.unlabelled(), "consistency", seed)
-        scores[str(share)], sizes[str(share)] = elicited.monitor.score(test.unlabelled()), len(part)
-    figures, _ = compared(test, scores)
-    even = figures[str(SHARES[0])]
-    return {
-        share: {"auroc": here.to_json(), "less_even": difference(here, even), "texts": sizes[share]}
-        for share, here in figures.items()
-    }
+    figures: dict[float, list[Resampled]] = {share: [] for share in SHARES}
+    sizes: dict[float, int] = {}
+    counts = []
+    for seed in range(seeds):
+        scores = {}
+        for share in SHARES:
+            part = with_share(domain.train, share, SHARED, seed)
+
+            def found(part: Domain = part, seed: int = seed) -> Monitor:
+                return elicit_monitor(monitor, part.unlabelled(), "consistency", seed).monitor
+
+            scores[str(share)] = folder.scores(test, f"consistency-{share}-flagged-seed-{seed}", found)
+            sizes[share] = len(part)
+        of_seed, count = compared(test, scores)
+        counts.append(count)
+        for share in SHARES:
+            figures[share].append(of_seed[str(share)])
+    means = {share: mean_over_seeds(held) for share, held in figures.items()}
+    even = SHARES[0]
+    return [
+        {
+            "domain": name,
+            "flagged_share": share,
+            "texts": sizes[share],
+            "seeds": seeds,
+            "n": min(counts),
+            "auroc": mean.to_json(),
+            "less_even": difference(mean, means[even]) if share != even else undefined("it is the even share itself"),
+        }
+        for share, mean in means.items()
+    ]
 
 
 def with_share(domain: Domain, share: float, size: int, seed: int) -> Domain:
@@ -231,3 +279,11 @@ def differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ]
         out[name] = mean_over_seeds(gains).to_json() | {"texts": len(texts)}
     return out
+
+
+def _shown(figure: Mapping[str, Any], sign: str = "") -> str:
+    """A figure with its interval; the sign of a difference is always written."""
+    if figure["value"] is None:
+        return f"undefined ({figure['undefined']})"
+    value, low, high = (f"{figure[key]:{sign}.3f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"

@@ -147,6 +147,9 @@ def engine(model: str, adapter: Path | None, texts: int, repeats: int, out: Path
     benchmark_engine(model, adapter, texts, repeats, out, say=click.echo)
 
 
+SEARCH_PARTS = ("speed", "cost", "labels", "balance")
+
+
 @benchmark.command()
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
 @_adapter_option("to start from")
@@ -159,12 +162,23 @@ def engine(model: str, adapter: Path | None, texts: int, repeats: int, out: Path
     help="Texts that both label, at most as many as icm takes.",
 )
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--part", "parts", multiple=True, default=SEARCH_PARTS, type=click.Choice(SEARCH_PARTS), help="Repeat for several."
+)
 @click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
-def search(model: str, adapter: Path | None, domains: tuple[str, ...], pool: int, seeds: int, out: Path) -> None:
-    """Consistency search against internal coherence maximisation: tokens per label, and right labels."""
+def search(
+    model: str,
+    adapter: Path | None,
+    domains: tuple[str, ...],
+    pool: int,
+    seeds: int,
+    parts: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Consistency search against internal coherence maximisation: tokens per label, right labels, and unequal classes."""
     from experiments.benchmark_search import benchmark_search
 
-    benchmark_search(model, adapter, domains, pool, seeds, out, say=click.echo)
+    benchmark_search(model, adapter, domains, pool, seeds, out, say=click.echo, parts=parts)
 
 
 @benchmark.command()

@@ -39,6 +39,7 @@ from experiments.report import write_report
 
 SCHEMA = 1
 SIZES = ("smoke", "default", "full")
+SINGLE = 3  # figures with one warning that are warned of one by one
 FEW = 50  # texts: an interval from fewer is likely too narrow
 Unit = dict[str, Any]
 T = TypeVar("T")
@@ -303,11 +304,18 @@ def alarms(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{len(few)} of {len(rows)} rows rest on fewer than {FEW} examples, the smallest on {min(few)}: with so few, "
             "intervals are likely too narrow, and what they seem to show should be measured again on more"
         )
+    places: dict[str, list[str]] = {}
     for row in rows:
         named = ", ".join(str(value) for value in row.values() if isinstance(value, str) and value)
         if row.get("coverage", 1.0) < 1.0:
             found.append(f"{named}: {1 - row['coverage']:.1%} of the texts are unscored")
-        found += [f"{named}, {where}: {warning}" for where, warning in _warned(row)]
+        for where, warning in _warned(row):
+            places.setdefault(warning, []).append(f"{named}, {where}")
+    for warning, held in places.items():
+        if len(held) > SINGLE:
+            found.append(f"{len(held)} figures ({'; '.join(held[:SINGLE])}; …): {warning}")
+        else:
+            found += [f"{place}: {warning}" for place in held]
     return found
 
 

@@ -330,9 +330,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
 
 def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The finite figures of a log entry about loss or validation; empty for another one."""
+    """The finite figures of a log entry about loss or validation, by name; empty for another one."""
     if "loss" not in logs and "eval_loss" not in logs:
         return {}
     return {
-        name: float(value) for name, value in logs.items() if isinstance(value, int | float) and math.isfinite(value)
+        name: float(value)
+        for name, value in sorted(logs.items())
+        if isinstance(value, int | float) and math.isfinite(value)
     }

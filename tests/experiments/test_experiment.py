@@ -265,3 +265,11 @@ def test_a_source_leaves_out_what_targets_hold_and_says_what_it_lacks(tmp_path: 
     ]
     assert sum(Folder(tmp_path).source("films/all", [target], 20).labels) == 10
     assert len(notes(tmp_path)) == 1
+
+
+def test_a_warning_of_many_figures_is_one_line() -> None:
+    def row(name: str) -> dict[str, Any]:
+        return {"name": name, "auroc": {"value": 1.0, "low": 1.0, "high": 1.0, "warning": "no spread"}}
+
+    assert alarms([row("a"), row("b")]) == ["a, auroc: no spread", "b, auroc: no spread"]
+    assert alarms([row(name) for name in "abcde"]) == ["5 figures (a, auroc; b, auroc; c, auroc; …): no spread"]

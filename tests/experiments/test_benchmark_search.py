@@ -1,0 +1,128 @@
+"""The benchmark of searches: its parts one by one, means over seeds, and results of other weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import experiments.benchmark_search as search
+from elicit.domains import Domain, Question, Row, UnlabelledDomain, make_domain
+from elicit.errors import RunError
+from elicit.files import read_json
+from elicit.language_models.local import LocalModel
+from elicit.monitors import Monitor, Scores
+from experiments.cli import main
+
+EVEN, FEW, MANY = search.SHARES
+
+
+@pytest.fixture
+def domain(monkeypatch: pytest.MonkeyPatch) -> Domain:
+    rows = [Row(str(i), f"film {i} is {('dull', 'good')[i % 2]}", i % 2) for i in range(400)]
+    domain = make_domain("films", Question("Is it good?"), rows)
+    monkeypatch.setattr(search, "load_domain", lambda _: domain)
+    monkeypatch.setattr(search, "SHARED", 40)
+    monkeypatch.setattr(search, "SIZES", (8,))
+    return domain
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
+    """Flagged share and seed of every search that was made, of which none asks a model.
+
+    What is found on an even share ranks all texts rightly, on few flagged ones wrongly, and on many as the seed has it.
+    """
+    made: list[tuple[float, int]] = []
+
+    class Knows(Monitor):
+        kind, question = "knows", None
+
+        def __init__(self, sign: float) -> None:
+            self.sign = sign
+
+        def _score(self, texts: UnlabelledDomain) -> Scores:
+            values = np.array([self.sign if "good" in text else -self.sign for text in texts.texts])
+            return Scores(texts.ids, values, (None,) * len(texts))
+
+        def save(self, folder: Path) -> None: ...
+
+    def elicit(_monitor: object, texts: UnlabelledDomain, method: str, seed: int) -> Any:
+        assert method == "consistency"
+        share = round(sum("good" in text for text in texts.texts) / len(texts), 2)
+        made.append((share, seed))
+        return SimpleNamespace(monitor=Knows({EVEN: 1.0, FEW: -1.0}.get(share, -1.0 if seed else 1.0)))
+
+    monkeypatch.setattr(search, "elicit_monitor", elicit)
+    monkeypatch.setattr(LocalModel, "load", lambda _: SimpleNamespace(fingerprint=lambda: "f"))
+    return made
+
+
+def measure(out: Path, parts: tuple[str, ...], seeds: int = 2, model: str = "m") -> list[str]:
+    """What is said."""
+    said: list[str] = []
+    search.benchmark_search(model, None, ("films",), 8, seeds, out, said.append, parts)
+    return said
+
+
+def test_shares_are_compared_with_the_even_one_over_seeds(
+    domain: Domain, searches: list[tuple[float, int]], tmp_path: Path
+) -> None:
+    said = measure(tmp_path, ("balance",))
+    results = read_json(tmp_path / "results.json")
+    assert set(results) == {"schema", "benchmark", "options", "balance"}
+    rows = {row["flagged_share"]: row for row in results["balance"]}
+    assert [(row["texts"], row["seeds"], row["n"]) for row in rows.values()] == [(40, 2, len(domain.test))] * 3
+    # By hand: 1 and 1; 0 and 0; 1 and 0, of which a resample draws two with replacement.
+    assert [rows[share]["auroc"]["value"] for share in (EVEN, FEW, MANY)] == [1.0, 0.0, 0.5]
+    assert rows[EVEN]["less_even"]["value"] is None
+    assert {"value": -1.0, "low": -1.0, "high": -1.0, "reading": "worse"}.items() <= rows[FEW]["less_even"].items()
+    expected = {"value": -0.5, "low": -1.0, "high": 0.0, "reading": "no clear difference"}
+    assert expected.items() <= rows[MANY]["less_even"].items()
+    assert any("95% of 40 texts flagged, 2 seeds: AUROC 0.500 [0.000, 1.000]" in line for line in said)
+    assert any("less that of 50% -0.500 [-1.000, +0.000]" in line for line in said)
+    assert sorted(searches) == sorted((share, seed) for share in search.SHARES for seed in range(2))
+
+
+def test_what_was_searched_is_not_searched_again(
+    domain: Domain, searches: list[tuple[float, int]], tmp_path: Path
+) -> None:
+    measure(tmp_path, ("balance",))
+    before = (tmp_path / "results.json").read_bytes()
+    searches.clear()
+    measure(tmp_path, ("balance",))
+    assert not searches
+    assert (tmp_path / "results.json").read_bytes() == before
+    measure(tmp_path, ("balance",), seeds=3)
+    assert sorted(searches) == sorted((share, 2) for share in search.SHARES)
+
+
+def test_results_of_other_weights_under_the_same_name_are_refused(
+    domain: Domain, make_model, make_tokenizer, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    make_tokenizer().save_pretrained(model)
+    make_model("llama").save_pretrained(model)
+    for _ in range(2):  # the same weights go on
+        measure(tmp_path / "out", ("cost",), model=str(model))
+    held = read_json(tmp_path / "out" / "results.json")
+    assert [row["texts"] for row in held["cost"]] == [8]
+    assert "speed" not in held
+    make_model("llama", seed=1).save_pretrained(model)
+    with pytest.raises(RunError, match=r"was measured with weights '[0-9a-f]{64}', and '[0-9a-f]{64}' is asked for"):
+        measure(tmp_path / "out", ("cost",), model=str(model))
+    assert read_json(tmp_path / "out" / "results.json") == held
+
+
+def test_the_command_measures_the_parts_that_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, ...]] = []
+    monkeypatch.setattr(search, "benchmark_search", lambda *_, say, parts: given.append(parts))
+    monkeypatch.setattr("experiments.report.write_benchmark_page", lambda folder, *_: folder)
+    for options in ([], ["--part", "balance", "--part", "cost"]):
+        CliRunner().invoke(main, ["benchmark", "search", *options, "--out", "o"], catch_exceptions=False)
+    assert given == [search.PARTS, ("balance", "cost")]
+    assert CliRunner().invoke(main, ["benchmark", "search", "--part", "recall", "--out", "o"]).exit_code == 2
