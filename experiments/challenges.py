@@ -27,7 +27,7 @@ from elicit.domains.challenges import (
     with_impossible,
     with_words,
 )
-from elicit.errors import DomainError, PromptError, RunError
+from elicit.errors import DomainError, RunError
 from elicit.evaluation import difference, mean_over_seeds
 from elicit.evaluation.bootstrap import resampled_means, undefined
 from elicit.methods import Labelling, elicit_monitor
@@ -39,6 +39,7 @@ from elicit.reports.charts import heat_map
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from elicit.reports.rows import read_measure
+from elicit.runs import OF_ONE_METHOD
 from elicit.training import TrainingConfig
 from experiments.experiment import Findings, Folder, compared, held_out
 
@@ -129,6 +130,8 @@ IN_POOL_ALONE = (
     *("1 % flagged", "10 % flagged", "90 % flagged", "99 % flagged"),
     *("impossible texts", "16 texts", "32 texts", "512 texts"),
 )
+
+IN_QUESTION_ALONE = ("True and False", "words swapped")  # keywords read no question
 
 PRESETS = {
     "smoke": Preset(
@@ -253,7 +256,7 @@ class _Work:
             if isinstance(monitor, ProbeMonitor | BlendMonitor):
                 read_upper_layers(monitor.model, test.unlabelled())
             scores = monitor.score(test.unlabelled())
-        except (PromptError, DomainError, ValueError) as error:
+        except OF_ONE_METHOD as error:
             # One method that cannot cope with a challenge is a finding, and no reason to end the others. A model that is not
             # there, a full disk or a lost process says nothing about the method.
             return {"failure": str(error)}
@@ -325,7 +328,9 @@ class _Work:
         if challenge == PLAIN:
             return row | {"difference": undefined("it is what others are compared with"), "verdict": PLAIN}
         row["difference"] = difference(found, plain_auroc)
-        if method in REFERENCES and challenge in IN_POOL_ALONE:
+        if (method in REFERENCES and challenge in IN_POOL_ALONE) or (
+            method == KEYWORDS and challenge in IN_QUESTION_ALONE
+        ):
             return row | {"verdict": UNTOUCHED}
         if plain_auroc.interval()[0] <= 0.5:
             return row | {"verdict": "nothing to lose"}

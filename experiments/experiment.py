@@ -336,7 +336,7 @@ def _open(out: Path, asked: dict[str, Any], command: str) -> None:
     path = out / "manifest.json"
     held_there = entries(out)
     # A command that failed before it computed anything does not claim the folder.
-    if held_there <= {"manifest.json"}:
+    if held_there <= {"manifest.json", "notes"}:
         write_json(
             path, {"schema": SCHEMA, **asked, "command": command, "domains": {}, "models": {}, "versions": versions()}
         )

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from elicit.domains import Domain
-from elicit.errors import DomainError
 from elicit.evaluation import difference, mean_over_seeds
 from elicit.evaluation.bootstrap import undefined
 from elicit.methods.self_training import Teacher, self_training
@@ -29,8 +28,9 @@ from elicit.reports.cells import share, signed
 from elicit.reports.charts import Curve, Interval, curves, intervals
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
+from elicit.runs import OF_ONE_METHOD
 from elicit.training import TrainingConfig
-from experiments.experiment import Findings, Folder, compared, held_out
+from experiments.experiment import FEW, Findings, Folder, compared, held_out
 
 STARTS = ("untrained", "trained")
 FEWEST = 5  # scored texts of a class, below which an AUROC and its interval are chance
@@ -148,7 +148,7 @@ def target_rows(
                     key,
                     lambda: monitor(folder, preset, way, seed, source, texts),  # noqa: B023
                 )
-            except DomainError as error:
+            except OF_ONE_METHOD as error:
                 warnings.append(f"{name}: {key}: {error}")
     keyword = folder.scores(
         test, f"keywords-{preset.source.replace('/', '-')}", lambda: KeywordMonitor.fit_domains([source])
@@ -238,8 +238,11 @@ def versus(way: Way, other: Way, kept: Mapping[Way, Mapping[int, Scores]], test:
     ]
     if few := _too_few(pairs, test):
         return undefined(few)
-    figures = [compared(test, pair)[0] for pair in pairs]
-    return difference(*(mean_over_seeds([each[key] for each in figures]) for key in ("way", "other")))
+    figures, counts = zip(*(compared(test, pair) for pair in pairs), strict=True)
+    found = difference(*(mean_over_seeds([each[key] for each in figures]) for key in ("way", "other")))
+    if min(counts) < FEW:
+        found["warning"] = f"it rests on {min(counts)} texts that both have scored"
+    return found | {"n": min(counts)}
 
 
 def as_words(scores: Scores) -> Scores:

@@ -239,12 +239,15 @@ def gap_recovered(method: Resampled, floor: Resampled, ceiling: Resampled) -> di
 def difference(a: Resampled, b: Resampled) -> dict[str, Any]:
     """a − b of paired figures, with a paired percentile interval and a reading.
 
-    `reading` is "better" or "worse" when the interval excludes 0, else "no clear difference". One comparison errs in 5 %
-    of the cases; among twenty methods one is expected to differ by chance.
+    `reading` is "better" or "worse" when the interval excludes 0, "undefined" where there is no figure, else "no clear
+    difference". One comparison errs in 5 % of the cases; among twenty methods one is expected to differ by chance.
     """
     found = Resampled(a.value - b.value, a.replicates - b.replicates)
     low, high = found.interval()
-    return _plain(found) | {"reading": "better" if low > 0 else "worse" if high < 0 else "no clear difference"}
+    plain = _plain(found)
+    if plain["value"] is None:
+        return plain | {"reading": "undefined"}
+    return plain | {"reading": "better" if low > 0 else "worse" if high < 0 else "no clear difference"}
 
 
 def roc_points(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[str, list[float]]:
@@ -373,6 +376,6 @@ def _paired(
 def _plain(found: Resampled) -> dict[str, Any]:
     """A comparison for JSON: one whose resamples all agree is no cause for a warning."""
     low, high = found.interval()
-    if not np.isfinite(low):
+    if not np.isfinite([found.value, low]).all():
         return undefined("no resample holds both classes")
     return {"value": rounded(found.value), "low": rounded(low), "high": rounded(high)}

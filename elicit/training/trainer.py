@@ -27,9 +27,9 @@ from elicit.training.trunk import Trunk
 # Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
 PACK_TOKENS = {"cpu": 768, "cuda": 4096}
 VALIDATED = 64  # validation examples per forward pass
-ENOUGH = 40  # validation texts whose AUROC can be told from chance: its standard error there is 0.09
+ENOUGH = 20  # validation texts of each class whose AUROC can be told from chance: its standard error there is 0.09
 GOOD, FALLEN = 0.75, 0.25  # an AUROC this high that keeps less than this part of what it was above chance has collapsed
-CHANCE = 0.6
+CHANCE = 0.65
 SATURATED = 0.1  # a loss above this has a gradient in a model that can still learn
 
 Logits = Callable[[Any, Batch, Sequence[Sequence[int]]], torch.Tensor]
@@ -253,13 +253,13 @@ def mean_auroc(labels: Sequence[bool], odds: Sequence[float], asked: Sequence[in
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Moves a progress bar, keeps the figures, and stops a training that diverges.
 
-    It diverges where the loss or gradient is not finite, where the loss goes above twice the first one plus 1, where the gradient
-    vanishes though there is a loss, and where the AUROC on enough validation texts falls to chance.
+    It diverges where the loss or gradient is not finite, where the loss goes above twice the first one (or that of guessing) plus
+    1, where the gradient vanishes though there is a loss, and where the AUROC on enough validation texts falls to chance.
 
     Args:
         step: called with the number of optimiser steps done.
         say: called with the latest figures.
-        verdicts: how many validation examples judge a training on verdicts; 0 where it learns something else.
+        verdicts: of a training on verdicts, how many validation examples of the rarer class judge it; 0 where it learns others.
 
     Attributes:
         history: loss and validation figures by step.
@@ -293,14 +293,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]
                 self._shown[words] = f"{figures[name]:.3f}"
         self._say(", ".join(f"{words} {value}" for words, value in self._shown.items()))
         loss = figures.get("loss")
-        first, validated = (
-            next((entry[name] for entry in self.history if name in entry), math.nan) for name in ("loss", "eval_loss")
-        )
+        first = max(math.log(2), next((entry["loss"] for entry in self.history if "loss" in entry), math.nan))
         # In float16 a step whose gradient overflows is left out, and the next one scales it down.
         looked_at = ("eval_loss",) if getattr(arguments, "fp16", False) else ("grad_norm", "eval_loss")
         broken = [name for name in looked_at if not math.isfinite(figures.get(name, 0.0))]
-        if loss is None and figures.get("eval_loss", 0.0) > 2 * validated + 1:
-            first, loss = validated, figures["eval_loss"]
         if broken and (loss is None or math.isfinite(loss)):
             what = "gradient" if "grad_norm" in broken else "validation loss"
             self.diverged = f"the {what} is not finite at step {state.global_step}"
@@ -323,7 +319,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self._verdicts < ENOUGH or not judged or judged[-1]["eval_auroc"] >= CHANCE:
             return None
         return (
-            f"AUROC {judged[-1]['eval_auroc']:.2f} on the sources' own validation texts is hardly better than chance (loss "
+            f"AUROC {judged[-1]['eval_auroc']:.2f} on the sources' own validation texts is little better than chance (loss "
             f"{judged[-1]['eval_loss']:.2f}; guessing costs {math.log(2):.2f}): labels may be wrong, the learning rate too high, "
             "or the training too short"
         )

@@ -47,7 +47,11 @@ class Trunk:
         """
         pack = pack_of(batch, heads, self._model.dtype)
         numbers = batch["numbers"].tolist()
-        keys = [(kind, number if kind == "head" else numbers[number]) for (kind, number), _ in pack.parts]
+        keys = [
+            (kind, number if kind == "head" else numbers[number])
+            for (kind, number), length in pack.parts
+            if length  # what begins a sequence may be nothing
+        ]
         for kind, number in keys:
             if (kind, number) not in self._kept:
                 self._keep(kind, number, heads, pack.ids.device)

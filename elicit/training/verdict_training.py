@@ -259,7 +259,7 @@ class _Stage:
         verdict_words = {token for words in verdicts.values() for token in (words.flagged, words.cleared)}
         learns_verdicts = any(verdict_words.issuperset(example["targets"]) for example in self.examples)
         self.stops_early = bool(config.patience) and learns_verdicts
-        self.judged = len(validation) if learns_verdicts else 0
+        self.judged = fewest_of_a_class(validation, verdicts) if learns_verdicts else 0
         seen = [before, self.examples, list(heads), list(validation), asdict(config), seed]
         self.asked = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
@@ -419,6 +419,14 @@ class _Stage:
         else:
             model.tokenizer.save_pretrained(str(self.folder))
         return step, notes
+
+
+def fewest_of_a_class(validation: Sequence[Example], verdicts: Mapping[int, Verdict]) -> int:
+    """Validation examples of the rarest verdict of any question: so many an AUROC rests on."""
+    counts = {(head, flagged): 0 for head in {each["head"] for each in validation} for flagged in (True, False)}
+    for each in validation:
+        counts[each["head"], each["targets"][0] == verdicts[each["head"]].flagged] += 1
+    return min(counts.values(), default=0)
 
 
 def _instructions(model: LocalModel, config: TrainingConfig, verdicts: int, heads: Heads, seed: int) -> list[Example]:

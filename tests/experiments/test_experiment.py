@@ -273,3 +273,10 @@ def test_a_warning_of_many_figures_is_one_line() -> None:
 
     assert alarms([row("a"), row("b")]) == ["a, auroc: no spread", "b, auroc: no spread"]
     assert alarms([row(name) for name in "abcde"]) == ["5 figures (a, auroc; b, auroc; c, auroc; …): no spread"]
+
+
+def test_what_sources_note_does_not_claim_a_folder(toy: Toy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_json(out / "manifest.json", {"experiment": "toy", "preset": "default", "sizes": {}})
+    write_json(out / "notes" / "sources" / "a.json", [])
+    assert conduct("toy", "smoke", out, lambda _: None)["preset"] == "smoke"

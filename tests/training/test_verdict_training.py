@@ -427,7 +427,7 @@ def test_a_loss_that_diverges_stops_and_keeps_the_last_good_checkpoint(base, tmp
     ("rate", "said"),
     [
         (0.1, r"AUROC on validation texts fell from 0\.9\d to 0\.\d\d at step 18; kept is what it was at step 9"),
-        (30, "the gradient vanished at a loss of .*hardly better than chance"),
+        (30, "the gradient vanished at a loss of .*little better than chance"),
     ],
 )
 def test_a_rate_far_too_high_is_seen_though_the_loss_stays_below_its_limit(base, tmp_path: Path, rate, said) -> None:
@@ -439,7 +439,7 @@ def test_a_rate_far_too_high_is_seen_though_the_loss_stays_below_its_limit(base,
 def test_a_training_that_ends_at_chance_says_so(base, tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, learning_rate=1, epochs=8)
     (note,) = train(base, [domain("film")], tmp_path / "adapter", config, validation=[domain("film")]).notes
-    assert "on the sources' own validation texts is hardly better than chance" in note
+    assert "on the sources' own validation texts is little better than chance" in note
 
 
 def test_a_checkpoint_that_cannot_be_written_is_said_and_the_training_continues_later(
@@ -535,6 +535,18 @@ def test_all_weights_of_the_upper_layers_can_be_trained_in_two_stages(
     before, after = (dict(model.transformers_model.named_parameters()) for model in (base.model, found.monitor.model))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.split("layers.")[1].split(".")[0] for name in changed} == {"1", "2"}
+
+
+def test_cached_lower_layers_of_sequences_that_begin_with_nothing(make_model, make_tokenizer) -> None:
+    """A conversation without template and first token has no beginning to share."""
+    model = LocalModel.from_transformers(make_model("llama"), make_tokenizer(None))
+    heads = Heads()
+    examples = numbered(instruction_examples(model, own_instructions(3), heads))
+    assert list(heads) == [[]]
+    batch = collate(examples)
+    with model.trainable_adapter(4, seed=0, first_layer=1) as learner, torch.no_grad():
+        found = Trunk(learner, 1, examples, 768).logits(learner, batch, heads)
+        torch.testing.assert_close(found, padded_logits(learner, batch, heads), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("architecture", ["gemma3", "qwen2-window"])
