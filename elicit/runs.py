@@ -38,9 +38,11 @@ from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
 from elicit.run_folder import changed_versions, claim, entries, note_versions, versions
-from elicit.training import TrainingConfig, is_trained, train_monitor
+from elicit.training import TrainingConfig, is_trained, train_monitor, training_notes
+from elicit.training.validation import ENOUGH, validation_parts
 
 SCHEMA = 1
+VALIDATED = 5  # training texts for each validation text: so, looking at all of them several times takes a small part of the time
 OF_ONE_METHOD = (DivergedError, DomainError, PromptError, ValueError)
 
 
@@ -220,6 +222,7 @@ class _Run:
         """What the manifest says of the run that a reader should know."""
         manifest = read_json(self.out / "manifest.json")
         notes = changed_versions(manifest)
+        notes += [f"source training: {note}" for note in training_notes(self.out / "monitors" / "source" / "adapter")]
         if manifest.get("trained"):
             notes.append(
                 f"{self.config.model} was trained before, on labels that this run knows nothing of: “none” in this report means "
@@ -255,6 +258,7 @@ class _Run:
                     folder,
                     self.config.training(self.config.source_texts),
                     self.config.seed,
+                    validation_parts(self.domains.sources, max(2 * ENOUGH, self.config.source_texts // VALIDATED)),
                 )
         start = VerdictMonitor(untrained.model.with_adapter(folder))
         if not (folder.parent / "monitor.json").is_file():
@@ -364,7 +368,8 @@ class _Run:
             seed=self.config.seed,
             folder=folder,
         )
-        return method.reference(given), {"details": {}, "warnings": []}
+        monitor = method.reference(given)
+        return monitor, {"details": {}, "warnings": training_notes(folder / "adapter")}
 
     def _describe_target(self, target: Domain) -> dict[str, Any]:
         test = target.test.sample(self.config.test_texts)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from elicit.domains import Domain, check_names, load_domain
-from elicit.errors import DomainError, RunError
+from elicit.errors import RunError
 from elicit.evaluation import evaluate_target
 from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
@@ -25,6 +25,7 @@ from elicit.training import Training, TrainingConfig, train
 from elicit.training.config import check_source_weights
 from elicit.training.contradictions import check_contradictions
 from elicit.training.trackers import check_tracker
+from elicit.training.validation import validation_parts
 
 HELD_OUT = 400  # texts of each source's test split
 FIGURES = ("auroc", "balanced_accuracy")
@@ -62,7 +63,7 @@ def train_sources(
     asked = {"model": model, "sources": list(sources), "seed": seed, "config": json.loads(json.dumps(asdict(config)))}
     check_names("sources", domains)
     parts = [domain.require_labels().train.require_labels() for domain in domains]
-    validation = [_both_classes(domain) for domain in domains]
+    validation = validation_parts(domains)
     tests = [domain.test.sample(HELD_OUT) for domain in domains]  # raises when groups leave none
     check_contradictions(domains)
     check_source_weights(config, domains)
@@ -72,7 +73,7 @@ def train_sources(
     for domain in domains:
         base.check(domain.unlabelled())
     folder = out / ("model" if config.full else "adapter")
-    trained = train(base, parts, folder, config, seed, [part for part in validation if part], report_to)
+    trained = train(base, parts, folder, config, seed, validation, report_to)
     monitor = VerdictMonitor(trained.monitor.model, domains[0].question)
     for note in trained.notes:
         say(note)
@@ -152,14 +153,6 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
 
 def _figures(trained: Training) -> dict[str, Any]:
     return {"examples": trained.examples, "history": trained.history, "notes": list(trained.notes)}
-
-
-def _both_classes(domain: Domain) -> Domain | None:
-    """A source's validation texts, or None where the split is too small to measure anything on."""
-    try:
-        return domain.calibration.require_labels()
-    except DomainError:
-        return None
 
 
 def _held_out(monitor: VerdictMonitor, test: Domain) -> dict[str, Any]:

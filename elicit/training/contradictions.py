@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from elicit.domains import Domain
 from elicit.domains.domain import normalise
@@ -10,22 +11,22 @@ from elicit.errors import DomainError
 
 
 def check_contradictions(domains: Sequence[Domain]) -> None:
-    """Refuse sources that answer one question about one text with two words.
+    """Refuse sources that answer one question about one text in two ways.
 
     A domain's other wordings are asked in training too, and an inverted one wants the other word.
 
     Raises:
         DomainError: two domains do; the message shows the pair.
     """
-    seen: dict[tuple[str, str], tuple[str, str, int, str]] = {}
+    seen: dict[tuple[str, str], tuple[str, str, int, _Answer]] = {}
     for domain in domains:
         wordings = list(_wordings(domain))
         for name, text, label in zip(domain.ids, domain.texts, domain.labels, strict=True):
             if label is None or not text.strip():
                 continue
-            for question, words in wordings:
-                other = seen.setdefault((question, normalise(text)), (domain.name, name, label, words[label]))
-                if other[3] == words[label]:
+            for question, answers in wordings:
+                other = seen.setdefault((question, normalise(text)), (domain.name, name, label, answers[label]))
+                if not other[3].contradicts(answers[label]):
                     continue
                 masked = any(part.sensitive for part in domains)
                 shown = "a masked text" if masked else repr(text[:80])
@@ -35,11 +36,23 @@ def check_contradictions(domains: Sequence[Domain]) -> None:
                 )
 
 
-def _wordings(domain: Domain) -> Iterator[tuple[str, dict[int, str]]]:
-    """Every question that is asked about a domain's texts, and the word that is right by label."""
-    own = domain.question
-    words = {1: own.flagged, 0: own.cleared}
-    for text in (own.text, *domain.reworded):
-        yield normalise(text), words
+class _Answer(NamedTuple):
+    """What is right: a word of a pair, of which the first one flags where a question is not inverted."""
+
+    words: tuple[str, str]
+    word: str
+
+    def contradicts(self, other: _Answer) -> bool:
+        if set(self.words) == set(other.words):
+            return self.word != other.word
+        return (self.word == self.words[0]) != (other.word == other.words[0])  # Yes or No here, True or False there
+
+
+def _wordings(domain: Domain) -> Iterator[tuple[str, dict[int, _Answer]]]:
+    """Every question that is asked about a domain's texts, and the answer that is right by label."""
+    words = (domain.question.flagged, domain.question.cleared)
+    flagged, cleared = _Answer(words, words[0]), _Answer(words, words[1])
+    for text in (domain.question.text, *domain.reworded):
+        yield normalise(text), {1: flagged, 0: cleared}
     for text in domain.inverted:
-        yield normalise(text), {1: own.cleared, 0: own.flagged}
+        yield normalise(text), {1: cleared, 0: flagged}

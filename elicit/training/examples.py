@@ -34,6 +34,7 @@ class Example(TypedDict):
         reads: (k,) places of the suffix after which a token is predicted.
         targets: (k,) those tokens.
         weights: (k,) how much each counts in the loss.
+        count: what all of them would count together if nothing were weighed: 1 per text, and per response or token of one.
         where: what it was made of, for messages.
     """
 
@@ -43,6 +44,7 @@ class Example(TypedDict):
     reads: list[int]
     targets: list[int]
     weights: list[float]
+    count: float
     where: str
 
 
@@ -126,6 +128,7 @@ def verdict_examples(
             reads=reads,
             targets=[asked.verdict.flagged if right[row] else asked.verdict.cleared for row in pack],
             weights=[counts[row] for row in pack],
+            count=float(len(pack)),
             where=f"{domain.name}, row {domain.ids[pack[0]]!r}",
         )
         prove(found, len(pack), asked)
@@ -178,12 +181,34 @@ def instruction_examples(
                 reads=list(range(first, first + len(response))),
                 targets=response,
                 weights=[1.0 / len(response) if loss == "example" else 1.0] * len(response),
+                count=1.0 if loss == "example" else float(len(response)),
                 where=f"instruction {number}",
             )
         )
     if not out:
         raise DomainError("no instruction fits into the model's context; give shorter ones")
     return out
+
+
+def numbered(examples: Sequence[Example]) -> list[Example]:
+    """The examples of one stage with their numbers, and with weights that together are as much as their counts.
+
+    The loss of a step is divided by the counts in it. Divided by the weights in it, a batch of one source or class, alone or with
+    few others, would weigh as much as any other batch, whatever its source or class is to count.
+
+    Raises:
+        DomainError: all weights are 0.
+    """
+    weights = sum(sum(example["weights"]) for example in examples)
+    if not weights > 0:
+        raise DomainError(
+            "all examples have a weight of 0, so that there is nothing to learn; give one a greater weight"
+        )
+    scale = sum(example["count"] for example in examples) / weights
+    return [
+        Example(**{**example, "number": number, "weights": [scale * weight for weight in example["weights"]]})
+        for number, example in enumerate(examples)
+    ]
 
 
 def prove(example: Example, count: int, prompt: VerdictPrompt) -> None:
@@ -223,6 +248,7 @@ def collate(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         "reads": torch.tensor([filled(example["reads"], -1) for example in examples]),
         "targets": torch.tensor([filled(example["targets"], 0) for example in examples]),
         "weights": torch.tensor([filled(example["weights"], 0) for example in examples], dtype=torch.float32),
+        "counts": torch.tensor([example["count"] for example in examples], dtype=torch.float32),
         "heads": torch.tensor([example["head"] for example in examples]),
         "numbers": torch.tensor([example["number"] for example in examples]),
     }

@@ -102,7 +102,7 @@ def share_of(batch: Batch, number: int, count: int) -> dict[str, torch.Tensor]:
     shares = shares_by_length(batch["lengths"].tolist(), count)
     if number < len(shares):
         return {name: values[shares[number]] for name, values in batch.items()}
-    return {name: values[:1] * (0 if name == "weights" else 1) for name, values in batch.items()}
+    return {name: values[:1] * (0 if name in ("weights", "counts") else 1) for name, values in batch.items()}
 
 
 def packs(batch: Batch, heads: Sequence[Sequence[int]], room: int) -> Iterator[dict[str, torch.Tensor]]:

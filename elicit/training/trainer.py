@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,22 +14,18 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl
+from transformers import Trainer, TrainerControl
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from elicit.language_models.engine import FAILURES, sliding_window
-from elicit.language_models.prompts import Verdict
-from elicit.training.examples import Example, Heads, collate
+from elicit.training.examples import Heads, collate
 from elicit.training.packing import Batch, packed_logits, packs, padded_logits, share_of
 from elicit.training.trunk import Trunk
+from elicit.training.validation import Validation
 
 # Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
 PACK_TOKENS = {"cpu": 768, "cuda": 4096}
 VALIDATED = 64  # validation examples per forward pass
-ENOUGH = 20  # validation texts of each class whose AUROC can be told from chance: its standard error there is 0.09
-GOOD, FALLEN = 0.75, 0.25  # an AUROC this high that keeps less than this part of what it was above chance has collapsed
-CHANCE = 0.65
-SATURATED = 0.1  # a loss above this has a gradient in a model that can still learn
 
 Logits = Callable[[Any, Batch, Sequence[Sequence[int]]], torch.Tensor]
 
@@ -64,8 +59,7 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         heads: what the examples' sequences begin with.
-        validation: examples of one verdict each, on which `evaluate` measures loss and AUROC.
-        verdicts: by number of a beginning, the verdict words of its question.
+        validation: on which `evaluate` measures loss and AUROC.
         first_layer: layers below this one are frozen, and what they make of an example is computed once.
     """
 
@@ -73,16 +67,17 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         self,
         *arguments: Any,
         heads: Heads,
-        validation: Sequence[Example] = (),
-        verdicts: Mapping[int, Verdict] | None = None,
+        validation: Validation,
         first_layer: int = 0,
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
-        self.heads, self.validation, self.verdicts = heads, validation, verdicts or {}
+        self.heads, self.validation = heads, validation
         self.room = PACK_TOKENS.get(self.args.device.type, 4096)
-        self.trunk = Trunk(self.model, first_layer, self.train_dataset, self.room) if first_layer else None
-        # The loss is divided by all weights of an optimiser step, over devices and accumulated batches, and says so.
+        # Of products, whatever the dtype of the weights is: those that learn are float32 where the model is to be bfloat16.
+        self.half = torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None
+        self.trunk = Trunk(self.model, first_layer, self.train_dataset, self.room, self.half) if first_layer else None
+        # The loss is divided by all counts of an optimiser step, over devices and accumulated batches, and says so.
         self.model_accepts_loss_kwargs = True
         self._ways: dict[str, bool] = {}  # by name: whether a quick way was found to give the plain way's logits
 
@@ -96,14 +91,14 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         return loader
 
     def get_batch_samples(self, *arguments: Any) -> tuple[list[Batch], torch.Tensor]:
-        """The batches of an optimiser step, of each the share of this process, and the sum of all their weights."""
-        batches, weights = super().get_batch_samples(*arguments)
+        """The batches of an optimiser step, of each the share of this process, and the sum of all their counts."""
+        batches, count = super().get_batch_samples(*arguments)
         accelerator = self.accelerator
-        return [share_of(batch, accelerator.process_index, accelerator.num_processes) for batch in batches], weights
+        return [share_of(batch, accelerator.process_index, accelerator.num_processes) for batch in batches], count
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
-        """Sum of the weights in one optimiser step."""
-        return torch.stack([batch["weights"].sum() for batch in batch_samples]).sum().to(device)
+        """What all that is learnt in one optimiser step counts."""
+        return torch.stack([batch["counts"].sum() for batch in batch_samples]).sum().to(device)
 
     def training_step(
         self, model: Any, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
@@ -135,7 +130,7 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
             losses = functional.cross_entropy(logits.float(), part["targets"][there], reduction="none")
             total = total + (part["weights"][there] * losses).sum()
         if num_items_in_batch is None:
-            loss = total / inputs["weights"].sum()
+            loss = total / inputs["counts"].sum()
         else:
             # Gradients are averaged over devices afterwards.
             loss = total * self.accelerator.num_processes / num_items_in_batch
@@ -181,7 +176,7 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
                 difference = float(wrong.max())
                 reason = f"logits differ by {difference:.3g} of their norm"
         model.train(training)
-        self._ways[name] = difference <= max(1e-3, 8 * torch.finfo(model.dtype).eps)
+        self._ways[name] = difference <= max(1e-3, 8 * torch.finfo(self.half or model.dtype).eps)
         if not self._ways[name]:
             kind = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
             warnings.warn(f"{kind} is trained without {name} ({reason})", RuntimeWarning, stacklevel=2)
@@ -209,128 +204,53 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
 
     @torch.no_grad()
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Mean loss, and AUROC of the verdicts' log-odds, on the validation examples."""
+        """Mean loss, and AUROC of the verdicts' log-odds, on the validation examples; of several questions each one's too."""
         self.model.eval()
         labels, losses, odds, asked = list[bool](), list[float](), list[float](), list[int]()
-        share = self.validation[self.accelerator.process_index :: self.accelerator.num_processes]
+        share = self.validation.examples[self.accelerator.process_index :: self.accelerator.num_processes]
         for start in range(0, len(share), VALIDATED):
             batch = self._prepare_inputs(collate(share[start : start + VALIDATED]))
             for logits, part in self._logits(self.model, batch):
                 values, targets = logits.float(), part["targets"][:, 0]
                 losses += functional.cross_entropy(values, targets, reduction="none").tolist()
                 for row, head in zip(values, part["heads"].tolist(), strict=True):
-                    odds.append(float(row[self.verdicts[head].flagged] - row[self.verdicts[head].cleared]))
+                    odds.append(
+                        float(row[self.validation.verdicts[head].flagged] - row[self.validation.verdicts[head].cleared])
+                    )
                 asked += part["heads"].tolist()
                 words = zip(targets.tolist(), part["heads"].tolist(), strict=True)
-                labels += [token == self.verdicts[head].flagged for token, head in words]
+                labels += [token == self.validation.verdicts[head].flagged for token, head in words]
         self.model.train()
         labels, losses, odds = gather_object(labels), gather_object(losses), gather_object(odds)
         asked = gather_object(asked)
+        found = aurocs(labels, odds, asked)
         metrics = {
             f"{metric_key_prefix}_loss": float(np.mean(losses)),
-            f"{metric_key_prefix}_auroc": mean_auroc(labels, odds, asked),
+            f"{metric_key_prefix}_auroc": float(np.mean(list(found.values()))) if found else float("nan"),
         }
+        if len(self.validation.sources) > 1:
+            metrics |= {
+                f"{metric_key_prefix}_auroc: {self.validation.sources[head]}": auroc for head, auroc in found.items()
+            }
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 
-def mean_auroc(labels: Sequence[bool], odds: Sequence[float], asked: Sequence[int]) -> float:
-    """Mean over questions of the AUROC of n log-odds: those of two questions cannot be compared with each other.
-
-    NaN where no question has both labels, or an odd is not finite.
-    """
-    if not np.isfinite(odds).all():
-        return float("nan")
-    found = []
-    for question in sorted(set(asked)):
-        rows = [row for row, number in enumerate(asked) if number == question]
-        if len({labels[row] for row in rows}) == 2:
-            found.append(roc_auc_score([labels[row] for row in rows], [odds[row] for row in rows]))
-    return float(np.mean(found)) if found else float("nan")
-
-
-class Watch(TrainerCallback):  # type: ignore[misc]
-    """Moves a progress bar, keeps the figures, and stops a training that diverges.
-
-    It diverges where the loss or gradient is not finite, where the loss goes above twice the first one (or that of guessing) plus
-    1, where the gradient vanishes though there is a loss, and where the AUROC on enough validation texts falls to chance.
+def aurocs(labels: Sequence[bool], odds: Sequence[float], asked: Sequence[int]) -> dict[int, float]:
+    """By question, the AUROC of its log-odds: those of two questions cannot be compared with each other.
 
     Args:
-        step: called with the number of optimiser steps done.
-        say: called with the latest figures.
-        verdicts: of a training on verdicts, how many validation examples of the rarer class judge it; 0 where it learns others.
+        labels, odds, asked: (n,) of each text its label, the log-odds of its verdict and the number of its question.
 
-    Attributes:
-        history: loss and validation figures by step.
-        diverged: why training was stopped, or None.
+    Returns:
+        NaN for a question whose odds are not all finite; nothing for one without both labels.
     """
-
-    def __init__(self, step: Callable[[int], None], say: Callable[[str], None], verdicts: int = 0) -> None:
-        self._step, self._say, self._done, self._verdicts = step, say, 0, verdicts
-        self._shown: dict[str, str] = {}
-        self.history: list[dict[str, float]] = []
-        self.diverged: str | None = None
-
-    def on_train_begin(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Take up the figures of a training that goes on."""
-        self.history = [entry for held in state.log_history if (entry := _figures(held))]
-
-    def on_step_end(self, _arguments: Any, state: Any, control: Any, **_: Any) -> Any:
-        self._step(state.global_step - self._done)
-        self._done = state.global_step
-        # What is about to be kept is looked at first.
-        control.should_log = control.should_log or control.should_save or control.should_training_stop
-        return control
-
-    def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> Any:
-        figures = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        if not (kept := _figures({"step": state.global_step} | figures)):
-            return control
-        self.history.append(kept)
-        for name, words in (("loss", "loss"), ("eval_loss", "validation loss"), ("eval_auroc", "AUROC")):
-            if name in figures:
-                self._shown[words] = f"{figures[name]:.3f}"
-        self._say(", ".join(f"{words} {value}" for words, value in self._shown.items()))
-        loss = figures.get("loss")
-        first = max(math.log(2), next((entry["loss"] for entry in self.history if "loss" in entry), math.nan))
-        # In float16 a step whose gradient overflows is left out, and the next one scales it down.
-        looked_at = ("eval_loss",) if getattr(arguments, "fp16", False) else ("grad_norm", "eval_loss")
-        broken = [name for name in looked_at if not math.isfinite(figures.get(name, 0.0))]
-        if broken and (loss is None or math.isfinite(loss)):
-            what = "gradient" if "grad_norm" in broken else "validation loss"
-            self.diverged = f"the {what} is not finite at step {state.global_step}"
-        elif loss is not None and not loss <= 2 * first + 1:
-            self.diverged = f"the loss went from {first:.3g} to {loss:.3g} at step {state.global_step}"
-        elif figures.get("grad_norm") == 0 and loss is not None and loss > SATURATED:
-            self.diverged = f"the gradient vanished at a loss of {loss:.3g}, step {state.global_step}"
-        elif "eval_auroc" in figures and self._verdicts >= ENOUGH:
-            best = max(entry.get("eval_auroc", 0.0) for entry in self.history)
-            if best >= GOOD and figures["eval_auroc"] - 0.5 < FALLEN * (best - 0.5):
-                fall = f"from {best:.2f} to {figures['eval_auroc']:.2f} at step {state.global_step}"
-                self.diverged = f"the AUROC on validation texts fell {fall}"
-        if self.diverged:
-            control.should_training_stop, control.should_save = True, False
-        return control
-
-    def weakness(self, step: int) -> str | None:
-        """What a training on verdicts has to say for itself that at this step is at chance on enough validation texts."""
-        judged = [entry for entry in self.history if "eval_auroc" in entry and entry["step"] <= step]
-        if self._verdicts < ENOUGH or not judged or judged[-1]["eval_auroc"] >= CHANCE:
-            return None
-        return (
-            f"AUROC {judged[-1]['eval_auroc']:.2f} on the sources' own validation texts is little better than chance (loss "
-            f"{judged[-1]['eval_loss']:.2f}; guessing costs {math.log(2):.2f}): labels may be wrong, the learning rate too high, "
-            "or the training too short"
-        )
-
-
-def _figures(logs: Mapping[str, Any]) -> dict[str, float]:
-    """The finite figures of a log entry about loss or validation, by name; empty for another one."""
-    if "loss" not in logs and "eval_loss" not in logs:
-        return {}
-    return {
-        name: float(value)
-        for name, value in sorted(logs.items())
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
+    found = {}
+    for question in sorted(set(asked)):
+        rows = [row for row, number in enumerate(asked) if number == question]
+        if not np.isfinite([odds[row] for row in rows]).all():
+            found[question] = float("nan")
+        elif len({labels[row] for row in rows}) == 2:
+            found[question] = float(roc_auc_score([labels[row] for row in rows], [odds[row] for row in rows]))
+    return found

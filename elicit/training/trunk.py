@@ -27,10 +27,13 @@ class Trunk:
         first: number of the first layer that learns, at least 1.
         examples: that are trained on, by number.
         room: tokens that run at once.
+        half: the dtype of products where it is another one than that of the weights, or None.
     """
 
-    def __init__(self, model: Any, first: int, examples: Sequence[Example], room: int) -> None:
-        self._model, self._first, self._examples, self._room = model, first, examples, room
+    def __init__(
+        self, model: Any, first: int, examples: Sequence[Example], room: int, half: torch.dtype | None
+    ) -> None:
+        self._model, self._first, self._examples, self._room, self._half = model, first, examples, room, half
         self._decoder = getattr(model, "get_base_model", lambda: model)().get_decoder()
         # In the model's own dtype on the CPU: a thousand short texts take some tens of megabytes.
         self._kept: dict[tuple[str, int], torch.Tensor] = {}
@@ -69,7 +72,7 @@ class Trunk:
     def _keep(self, kind: str, number: int, heads: Sequence[Sequence[int]], device: torch.device) -> None:
         """Run the lower layers for a beginning alone, or for an example and those numbered beside it."""
         if kind == "head":
-            alone = Example(number=-1, head=number, suffix=[], reads=[], targets=[], weights=[], where="")
+            alone = Example(number=-1, head=number, suffix=[], reads=[], targets=[], weights=[], count=0.0, where="")
             batch = collate([alone])
         else:
             first = number // BLOCK * BLOCK
@@ -93,8 +96,7 @@ class Trunk:
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             caught.append(output[0] if isinstance(output, tuple) else output)
 
-        half = self._model.dtype == torch.bfloat16
-        autocast = torch.autocast(pack.ids.device.type, dtype=torch.bfloat16, enabled=half)
+        autocast = torch.autocast(pack.ids.device.type, dtype=self._half, enabled=self._half is not None)
         with autocast, self._layers(range(self._first)) as layers:
             handle = layers[self._first - 1].register_forward_hook(keep)
             try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import warnings
@@ -29,18 +28,17 @@ from elicit.errors import DivergedError, DomainError, ModelError, RunError
 from elicit.files import read_json, write_json
 from elicit.language_models.language_model import local_model
 from elicit.language_models.local import LocalModel
-from elicit.language_models.prompts import Verdict
 from elicit.language_models.weights import sort_adapter_config
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.processes import check_joined, together
 from elicit.progress import progress
 from elicit.training.config import TrainingConfig, check_source_weights
 from elicit.training.contradictions import check_contradictions
-from elicit.training.examples import Example, Heads, collate, instruction_examples, mixture, verdict_examples
+from elicit.training.examples import Example, Heads, collate, instruction_examples, mixture, numbered, verdict_examples
 from elicit.training.instructions import load_instructions
 from elicit.training.trackers import check_tracker, logs_in
+from elicit.training.validation import Validation
 
-VALIDATION = 200  # texts of each source's calibration split that validation looks at
 HISTORY = "training_history.json"  # the last file of a training: with it the folder is complete
 WRITER = ("PytorchStreamWriter", "inline_container")
 SHARDED = {
@@ -74,14 +72,12 @@ def train_monitor(
     folder: Path,
     config: TrainingConfig | None = None,
     seed: int = 0,
+    validation: Sequence[Domain] = (),
     report_to: str = "none",
     weights: Mapping[str, float] | None = None,
 ) -> VerdictMonitor:
-    """As `train`, without validation: the trained monitor alone."""
-    trained = train(base, domains, folder, config, seed, report_to=report_to, weights=weights)
-    for note in trained.notes:
-        logging.getLogger(__name__).warning("%s", note)
-    return trained.monitor
+    """As `train`: the trained monitor alone. `training_notes` reads what was noted."""
+    return train(base, domains, folder, config, seed, validation, report_to, weights).monitor
 
 
 def train(
@@ -168,31 +164,21 @@ def _train(
             config.source_weights.get(domain.name, 1.0),
         )
     ]
-    looked_at = [
-        example
-        for domain in validation
-        for example in verdict_examples(
-            model, domain.require_labels().balanced_sample(VALIDATION), heads, config.text_tokens
-        )
-    ]
+    looked_at = Validation.of(model, validation, heads, config.text_tokens)
     instructions = _instructions(model, config, len(verdicts), heads, seed)
     counts = {domain.name: len(domain) for domain in chosen}
     if instructions:
         counts["instructions"] = len(instructions)
-    words = {
-        heads.number(prompt.head): prompt.verdict
-        for prompt in (model.prompt(domain.question) for domain in [*domains, *validation])
-    }
     named = ", ".join(domain.name for domain in domains)
-    classification, following = (named, verdicts), ("instructions", instructions)
+    classification, following = (named, verdicts, True), ("instructions", instructions, False)
     stages = {
         "classification": [classification],
-        "mixed": [(f"{named}, instructions", [*verdicts, *instructions])],
+        "mixed": [(f"{named}, instructions", [*verdicts, *instructions], True)],
         "classification-then-instruction": [classification, following],
         "instruction-then-classification": [following, classification],
     }[config.schedule]
     plan: list[_Stage] = []
-    for number, (name, examples) in enumerate(stages, start=1):
+    for number, (name, examples, learns_verdicts) in enumerate(stages, start=1):
         place = folder if number == len(stages) else folder / "stages" / str(number)
         before = plan[-1].asked if plan else model.fingerprint()
         plan.append(
@@ -201,8 +187,9 @@ def _train(
                 start.transformers_model.dtype,
                 examples,
                 heads,
-                words,
                 looked_at,
+                learns_verdicts,
+                learns_verdicts or any(stage.learns_verdicts for stage in plan),
                 config,
                 seed,
                 report_to,
@@ -225,6 +212,11 @@ def _train(
     return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes))
 
 
+def training_notes(folder: Path) -> list[str]:
+    """What the training that wrote to this folder noted; nothing where none came to its end."""
+    return list(read_json(folder / HISTORY)["notes"]) if is_trained(folder) else []
+
+
 def is_trained(folder: Path) -> bool:
     """Whether a training that writes to this folder came to its end."""
     return (folder / HISTORY).is_file()
@@ -243,8 +235,9 @@ class _Stage:
         dtype: torch.dtype,
         examples: Sequence[Example],
         heads: Heads,
-        verdicts: Mapping[int, Verdict],
-        validation: Sequence[Example],
+        validation: Validation,
+        learns_verdicts: bool,
+        knows_verdicts: bool,
         config: TrainingConfig,
         seed: int,
         report_to: str,
@@ -253,14 +246,12 @@ class _Stage:
         logs: Path,
     ) -> None:
         self.name, self.logs, self.dtype = name, logs, dtype  # of the products; trainable weights are float32
-        self.heads, self.verdicts, self.validation = heads, verdicts, validation
-        self.examples = [Example(**{**example, "number": number}) for number, example in enumerate(examples)]
+        self.heads, self.validation, self.learns_verdicts = heads, validation, learns_verdicts
+        self.examples = numbered(examples)
         self.config, self.seed, self.report_to, self.folder = config, seed, report_to, folder
-        verdict_words = {token for words in verdicts.values() for token in (words.flagged, words.cleared)}
-        learns_verdicts = any(verdict_words.issuperset(example["targets"]) for example in self.examples)
         self.stops_early = bool(config.patience) and learns_verdicts
-        self.judged = fewest_of_a_class(validation, verdicts) if learns_verdicts else 0
-        seen = [before, self.examples, list(heads), list(validation), asdict(config), seed]
+        self.judges = validation.rarer_class() if knows_verdicts else {}
+        seen = [before, self.examples, list(heads), list(validation.examples), asdict(config), seed]
         self.asked = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
     def run(
@@ -295,7 +286,7 @@ class _Stage:
             _learning(model, config, self.seed) as learner,
             disable_input_dtype_casting(learner, active=half and not config.full),
             _attention_with_a_quick_gradient(model.transformers_model),
-            _same_configuration(model.transformers_model.config),
+            _as_it_was(model.transformers_model),
             progress(steps, f"training {self.name}", "step") as step,
             logs_in(self.logs),
             warnings.catch_warnings(),
@@ -335,9 +326,10 @@ class _Stage:
         from datasets import Dataset
         from transformers import EarlyStoppingCallback, PrinterCallback, TrainingArguments
 
-        from elicit.training.trainer import VerdictTrainer, Watch
+        from elicit.training.trainer import VerdictTrainer
+        from elicit.training.watch import Watch
 
-        config, validated = self.config, bool(self.validation)
+        config, validated = self.config, bool(self.validation.examples)
         device = model.transformers_model.device.type
         every = max(1, steps // CHECKS)
         arguments = TrainingArguments(
@@ -379,19 +371,18 @@ class _Stage:
         arguments._n_gpu = min(
             1, arguments.n_gpu
         )  # several devices work in several processes, never through DataParallel
-        watch = Watch(step, step.say, self.judged)
+        watch = Watch(step, step.say, self.judges, self.learns_verdicts)
         # Among instructions alone, the verdicts' AUROC moves by chance.
         patience = [EarlyStoppingCallback(config.patience)] if self.stops_early else []
         trainer = VerdictTrainer(
             model=learner,
             args=arguments,
             train_dataset=Dataset.from_list([{**e, "length": len(e["suffix"])} for e in self.examples]),
-            eval_dataset=Dataset.from_list(list(self.validation)) if validated else None,
+            eval_dataset=Dataset.from_list(list(self.validation.examples)) if validated else None,
             data_collator=collate,
             callbacks=[watch, *patience],
             heads=self.heads,
             validation=self.validation,
-            verdicts=self.verdicts,
             first_layer=config.first_layer,
         )
         trainer.remove_callback(PrinterCallback)
@@ -419,14 +410,6 @@ class _Stage:
         else:
             model.tokenizer.save_pretrained(str(self.folder))
         return step, notes
-
-
-def fewest_of_a_class(validation: Sequence[Example], verdicts: Mapping[int, Verdict]) -> int:
-    """Validation examples of the rarest verdict of any question: so many an AUROC rests on."""
-    counts = {(head, flagged): 0 for head in {each["head"] for each in validation} for flagged in (True, False)}
-    for each in validation:
-        counts[each["head"], each["targets"][0] == verdicts[each["head"]].flagged] += 1
-    return min(counts.values(), default=0)
 
 
 def _instructions(model: LocalModel, config: TrainingConfig, verdicts: int, heads: Heads, seed: int) -> list[Example]:
@@ -479,13 +462,16 @@ def _attention_with_a_quick_gradient(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _same_configuration(config: Any) -> Iterator[None]:
-    """`Trainer` turns `use_cache` off and leaves it so, and with another configuration this would be another model."""
-    before = config.use_cache
+def _as_it_was(model: Any) -> Iterator[None]:
+    """`Trainer` turns `use_cache` off and checkpointing on and leaves them so; with the one off this would be another model."""
+    before = model.config.use_cache
     try:
         yield
     finally:
-        config.use_cache = before
+        model.config.use_cache = before
+        for module in model.modules():  # the model's own methods for it change their names from version to version
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = False
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -1,8 +1,10 @@
 """Whole runs on a tiny random model: what is written, what is refused, what continues, and what labels can never reach."""
 
 import dataclasses
+import hashlib
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -433,3 +435,18 @@ def test_a_mistake_in_a_users_method_costs_no_other_method(
     assert outcome.failed == 1
     assert said in rows["mine"]["error"]
     assert rows["untrained"]["coverage"] == 1
+
+
+def test_what_a_training_notes_is_said_by_the_run(model_folder, target, tmp_path) -> None:
+    """One source cannot be learnt, for its labels are a coin's, and the run names it."""
+    learnt = write_domain(tmp_path / "data", "learnt", rows_about("song", 80))
+    coin = [
+        row | {"label": int(hashlib.sha256(row["text"].encode()).hexdigest(), 16) % 2}
+        for row in rows_about("cook", 400)
+    ]
+    path = write_domain(tmp_path / "data", "coin", coin)
+    path.write_text(path.read_text().replace("Is it good?", "Was it heads?"))
+    asked = config(model_folder, target, learnt, path, methods=("transfer",), source_texts=80)
+    results = run(asked, tmp_path / "run").results
+    (note,) = [warning for warning in results["warnings"] if warning.startswith("source training: ")]
+    assert re.search(r"little better than chance: 0\.\d\d on coin \(mean loss", note)

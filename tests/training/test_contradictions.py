@@ -25,6 +25,13 @@ def test_labels_of_two_sides_may_be_one_word() -> None:
         check_contradictions([source("a", POSITIVE, 1), source("b", NEGATIVE, 1)])
 
 
+def test_other_words_for_one_answer_are_no_contradiction() -> None:
+    asked, true = source("a", Question("Is it good?"), 1), Question("Is it good?", "True", "False")
+    check_contradictions([asked, source("b", true, 1)])
+    with pytest.raises(DomainError, match=r"a \(id '0', label 1\) and b \(id '0', label 0\)"):
+        check_contradictions([asked, source("b", true, 0)])
+
+
 @pytest.mark.parametrize(("wording", "allowed", "refused"), [("reworded", 1, 0), ("inverted", 0, 1)])
 def test_what_one_source_asks_another_may_ask_in_its_wordings(wording: str, allowed: int, refused: int) -> None:
     other = Question("Is this one?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from elicit.errors import DomainError, ModelError, RunError
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor
 from elicit.training import train, train_monitor
-from elicit.training.examples import Heads, mixture, verdict_examples
+from elicit.training.examples import Heads, mixture, numbered, verdict_examples
 from elicit.training.trackers import check_tracker, logs_in
-from elicit.training.trainer import mean_auroc
+from elicit.training.trainer import aurocs
+from elicit.training.watch import Watch
 from tests.training.test_verdict_training import CONFIG, domain
 
 
@@ -77,5 +79,61 @@ def test_logs_outlive_the_checkpoints_beside_which_they_would_be_written(tmp_pat
 def test_log_odds_of_two_questions_are_not_ranked_among_each_other() -> None:
     labels = [True, False, True, False, True]
     odds = [5.0, 1.0, -4.0, -10.0, 9.0]  # each question is answered without a fault, one of them lower throughout
-    assert mean_auroc(labels, odds, [0, 0, 1, 1, 2]) == 1.0
-    assert mean_auroc([True, False], [1.0, 2.0], [0, 1]) != mean_auroc([True, False], [1.0, 2.0], [0, 0]) == 0.0
+    assert aurocs(labels, odds, [0, 0, 1, 1, 2]) == {0: 1.0, 1: 1.0}  # the third has one label only
+    assert aurocs([True, False], [1.0, 2.0], [0, 1]) == {}
+    assert aurocs([True, False], [1.0, 2.0], [0, 0]) == {0: 0.0}
+    assert math.isnan(aurocs([True, False, True, False], [1.0, math.nan, 2.0, 1.0], [0, 0, 1, 1])[0])
+
+
+def test_all_weights_of_a_stage_count_as_much_as_its_texts(base) -> None:
+    """Few of one class, and a source that counts a tenth: relative weights stay, and their sum is that of the counts."""
+    heads = Heads()
+    film = domain("film").take(range(12))
+    flagged = [row for row, label in enumerate(film.labels) if label][:2]
+    cleared = [row for row, label in enumerate(film.labels) if not label][:6]
+    few = verdict_examples(base.model, film.take([*flagged, *cleared]), heads, 512)
+    faint = verdict_examples(
+        base.model, domain("book", question="Is the book good?").take(range(4)), heads, 512, weight=0.1
+    )
+    found = numbered([*few, *faint])
+    assert sum(sum(example["weights"]) for example in found) == pytest.approx(12.0)
+    # 2 flagged of 8 count 2 each and 6 cleared 2/3 each; the 4 others .1 each: 8.4 together, to be 12.
+    scale = 12 / 8.4
+    assert [example["weights"] for example in found[:2]] == [[pytest.approx(2 * scale)]] * 2
+    assert [example["weights"] for example in found[2:8]] == [[pytest.approx(2 / 3 * scale)]] * 6
+    assert [sum(example["weights"]) for example in found[8:]] == pytest.approx([0.1 * scale] * 4)
+    assert [example["number"] for example in found] == list(range(12))
+
+
+def test_a_batch_of_texts_that_count_little_moves_little(base, tmp_path: Path) -> None:
+    """Batches of one text each: the loss of one that counts nothing is 0, not the mean of nothing."""
+    config = dataclasses.replace(CONFIG, batch_size=1, epochs=1.0)
+    found = train(
+        base, [domain("film").take(range(8))], tmp_path / "a", config, weights={str(row): 0.0 for row in range(4)}
+    )
+    losses = [row["loss"] for row in found.history[0] if "loss" in row]
+    assert all(math.isfinite(loss) for loss in losses)
+    with pytest.raises(DomainError, match="all examples have a weight of 0"):
+        train(base, [domain("film")], tmp_path / "b", dataclasses.replace(CONFIG, source_weights={"film": 0.0}))
+
+
+def test_a_source_at_chance_is_named_beside_one_that_is_learnt() -> None:
+    """Their mean of .75 would say that all is well."""
+    watch = Watch(lambda _: None, lambda _: None, {"film": 20, "book": 20, "song": 19}, learns=True)
+    watch.history = [
+        {"step": 5.0, "eval_loss": 0.9, "eval_auroc": 0.6, "eval_auroc: film": 0.6, "eval_auroc: book": 0.6},
+        {
+            "step": 10.0,
+            "eval_loss": 0.6,
+            "eval_auroc": 0.75,
+            "eval_auroc: film": 0.98,
+            "eval_auroc: book": 0.52,
+            "eval_auroc: song": 0.5,
+        },
+        {"step": 15.0, "eval_loss": 0.6, "eval_auroc": 0.9, "eval_auroc: film": 0.9, "eval_auroc: book": 0.9},
+    ]
+    assert "0.52 on book (mean loss 0.60" in str(watch.weakness(12))
+    assert watch.weakness(15) is None
+    alone = Watch(lambda _: None, lambda _: None, {"film": 20}, learns=True)
+    alone.history = [{"step": 5.0, "eval_loss": 0.7, "eval_auroc": 0.5}]
+    assert "0.50 on film" in str(alone.weakness(5))

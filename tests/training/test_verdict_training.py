@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 import elicit.training.trainer as trainer_module
+import elicit.training.watch as watch_module
 from elicit.domains import Domain, Question, Row, make_domain
 from elicit.errors import DomainError, ModelError, RunError
 from elicit.language_models.local import LocalModel
@@ -81,7 +82,7 @@ def test_all_ways_to_the_logits_equal_the_plain_forward_pass(base, first_layer: 
         )
         ways = [packed_logits, padded_logits]
         if first_layer:
-            trunk = Trunk(peft_model, first_layer, examples, 200)
+            trunk = Trunk(peft_model, first_layer, examples, 200, None)
             ways += [trunk.logits] * 2  # the second time from what is kept
         gradients = []
         for way in ways:
@@ -214,7 +215,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     sources = [domain("film"), domain("book", question="Is the book good?")]
     config = dataclasses.replace(CONFIG, **settings)
     train_monitor(base, sources, tmp_path / "whole", config)
-    original = trainer_module.Watch.on_step_end
+    original = watch_module.Watch.on_step_end
 
     def dies(self, arguments, state, control, **more):
         original(self, arguments, state, control, **more)
@@ -223,7 +224,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 
     other = VerdictMonitor(LocalModel.from_transformers(make_model("llama"), make_tokenizer()))
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module.Watch, "on_step_end", dies)
+        patch.setattr(watch_module.Watch, "on_step_end", dies)
         with pytest.raises(KeyboardInterrupt):
             train_monitor(other, sources, tmp_path / "again", config)
     assert list((tmp_path / "again" / "checkpoints").glob("checkpoint-*"))
@@ -237,20 +238,20 @@ def test_an_interrupted_training_ends_with_the_same_weights(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import elicit.training.trainer as trainer_module
+import elicit.training.watch as watch_module
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor
 from elicit.training import train_monitor
 from tests.conftest import build_model, build_tokenizer
 from tests.training.test_verdict_training import CONFIG, domain
 
-whole = trainer_module.Watch.on_step_end
+whole = watch_module.Watch.on_step_end
 def dies(self, arguments, state, control, **more):
     whole(self, arguments, state, control, **more)
     if state.global_step == 7:
         os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "die":
-    trainer_module.Watch.on_step_end = dies
+    watch_module.Watch.on_step_end = dies
 base = VerdictMonitor(LocalModel.from_transformers(build_model("llama"), build_tokenizer()))
 train_monitor(base, [domain("film")], Path(sys.argv[1]), CONFIG)
 """
@@ -426,7 +427,7 @@ def test_a_loss_that_diverges_stops_and_keeps_the_last_good_checkpoint(base, tmp
 @pytest.mark.parametrize(
     ("rate", "said"),
     [
-        (0.1, r"AUROC on validation texts fell from 0\.9\d to 0\.\d\d at step 18; kept is what it was at step 9"),
+        (0.1, r"AUROC on validation texts fell from 0\.\d\d to 0\.\d\d at step 18; kept is what it was at step 9"),
         (30, "the gradient vanished at a loss of .*little better than chance"),
     ],
 )
@@ -437,7 +438,7 @@ def test_a_rate_far_too_high_is_seen_though_the_loss_stays_below_its_limit(base,
 
 
 def test_a_training_that_ends_at_chance_says_so(base, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, learning_rate=1, epochs=8)
+    config = dataclasses.replace(CONFIG, learning_rate=1e-7)
     (note,) = train(base, [domain("film")], tmp_path / "adapter", config, validation=[domain("film")]).notes
     assert "on the sources' own validation texts is little better than chance" in note
 
@@ -545,7 +546,7 @@ def test_cached_lower_layers_of_sequences_that_begin_with_nothing(make_model, ma
     assert list(heads) == [[]]
     batch = collate(examples)
     with model.trainable_adapter(4, seed=0, first_layer=1) as learner, torch.no_grad():
-        found = Trunk(learner, 1, examples, 768).logits(learner, batch, heads)
+        found = Trunk(learner, 1, examples, 768, None).logits(learner, batch, heads)
         torch.testing.assert_close(found, padded_logits(learner, batch, heads), atol=1e-3, rtol=1e-3)
 
 
@@ -557,7 +558,7 @@ def test_cached_lower_layers_agree_whatever_the_layers_are(architecture, make_mo
     examples = numbered(examples_of(model, domain("film"), 8, heads))
     batch = collate(examples)
     with model.trainable_adapter(4, seed=0, first_layer=2) as learner, torch.no_grad():
-        found = Trunk(learner, 2, examples, 768).logits(learner, batch, heads)
+        found = Trunk(learner, 2, examples, 768, None).logits(learner, batch, heads)
         torch.testing.assert_close(found, padded_logits(learner, batch, heads), atol=1e-3, rtol=1e-3)
 
 
@@ -611,6 +612,8 @@ def test_gradient_checkpointing_and_length_grouping_learn_too(base, tmp_path: Pa
     config = dataclasses.replace(CONFIG, gradient_checkpointing=True, length_grouping=True, epochs=6.0)
     trained = train_monitor(base, [source], tmp_path / "adapter", config)
     assert roc_auc_score(source.labels, trained.score(source.unlabelled()).values) > 0.9
+    layers = base.model.transformers_model.modules()  # another training may not have asked for it
+    assert {layer.gradient_checkpointing for layer in layers if hasattr(layer, "gradient_checkpointing")} == {False}
 
 
 def test_an_architecture_that_peft_cannot_adapt_is_a_clear_error(make_model, make_tokenizer, tmp_path: Path) -> None:

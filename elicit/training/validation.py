@@ -1,0 +1,64 @@
+"""Labelled texts of the sources that a training is looked at on, and never learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from elicit.domains import Domain
+from elicit.errors import DomainError
+from elicit.language_models.local import LocalModel
+from elicit.language_models.prompts import Verdict
+from elicit.training.examples import Example, Heads, verdict_examples
+
+MOST = 200  # texts of each source
+ENOUGH = 20  # of each class, whose AUROC can be told from chance: its standard error there is 0.09
+
+
+def validation_parts(sources: Sequence[Domain], texts: int = MOST) -> list[Domain]:
+    """Texts of the sources' calibration splits, at most so many of each; of a source whose split lacks a class, none."""
+    parts = []
+    for source in sources:
+        try:
+            parts.append(source.calibration.require_labels().balanced_sample(texts))
+        except DomainError:
+            continue
+    return parts
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Examples of one verdict each.
+
+    Attributes:
+        examples: whose `head` is the number of a question's beginning.
+        verdicts: by that number, the question's verdict words.
+        sources: by that number, the names of the domains that ask it.
+    """
+
+    examples: Sequence[Example]
+    verdicts: dict[int, Verdict]
+    sources: dict[int, str]
+
+    @classmethod
+    def of(cls, model: LocalModel, domains: Sequence[Domain], heads: Heads, text_tokens: int) -> Validation:
+        """At most `MOST` texts of each domain; `heads` receives the beginnings, and longer texts lose their middle."""
+        examples, verdicts, sources = list[Example](), dict[int, Verdict](), dict[int, str]()
+        for domain in domains:
+            prompt = model.prompt(domain.question)
+            head = heads.number(prompt.head)
+            verdicts[head] = prompt.verdict
+            sources[head] = ", ".join(filter(None, [sources.get(head), domain.name]))
+            examples += verdict_examples(model, domain.require_labels().balanced_sample(MOST), heads, text_tokens)
+        return cls(examples, verdicts, sources)
+
+    def is_flagged(self, example: Example) -> bool:
+        """The example's label."""
+        return example["targets"][0] == self.verdicts[example["head"]].flagged
+
+    def rarer_class(self) -> dict[str, int]:
+        """By source, examples of its rarer verdict: so many an AUROC rests on."""
+        labels = dict[int, list[bool]]()
+        for example in self.examples:
+            labels.setdefault(example["head"], []).append(self.is_flagged(example))
+        return {self.sources[head]: min(sum(held), len(held) - sum(held)) for head, held in labels.items()}
