@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import importlib.util
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from elicit.errors import RunError
 from elicit.files import read_json, write_json
 
 LOCK = ".lock"
+CODE = ("probes", "elicit", "experiments")
 PACKAGES = ("elicit", "torch", "transformers", "peft", "datasets", "scikit-learn", "numpy", "safetensors")
 
 
@@ -42,8 +46,21 @@ def entries(out: Path) -> set[str]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the figures."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    """Versions of Python, of the packages that decide the figures, and of our own code, which changes between two releases."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | packages | {"code": _hash_of_code()}
+
+
+@cache
+def _hash_of_code() -> str:
+    """Of all our modules, wherever they are installed."""
+    seen = hashlib.sha256()
+    for name in CODE:
+        spec = importlib.util.find_spec(name)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            for file in sorted(Path(folder).rglob("*.py")):
+                seen.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return seen.hexdigest()[:12]
 
 
 def note_versions(manifest: Path) -> None:

@@ -316,7 +316,7 @@ class _Work:
                 }
             pairs.append(figures)
             counts.append(n)
-        found, plain_auroc = (mean_over_seeds([pair[key] for pair in pairs]) for key in ("after", "before"))
+        found, plain = (mean_over_seeds([pair[key] for pair in pairs]) for key in ("after", "before"))
         row["n"] = min(counts)
         row["coverage"] = statistics.mean(each.scores.coverage for each in after if each.scores is not None)
         row["auroc"] = found.to_json()
@@ -327,14 +327,19 @@ class _Work:
         )
         if challenge == PLAIN:
             return row | {"difference": undefined("it is what others are compared with"), "verdict": PLAIN}
-        row["difference"] = difference(found, plain_auroc)
+        row["difference"] = difference(found, plain)
         if (method in REFERENCES and challenge in IN_POOL_ALONE) or (
             method == KEYWORDS and challenge in IN_QUESTION_ALONE
         ):
             return row | {"verdict": UNTOUCHED}
-        if plain_auroc.interval()[0] <= 0.5:
+        if not self.above_chance(before):
             return row | {"verdict": "nothing to lose"}
         return row | {"verdict": "survives" if row["difference"]["low"] >= LOST else "falls"}
+
+    def above_chance(self, plain: Sequence[Outcome]) -> bool:
+        """Whether a method is clearly better than chance without any challenge, on all texts that it scores there."""
+        figures = [compared(self.test, {"plain": each.scores})[0]["plain"] for each in plain if each.scores is not None]
+        return mean_over_seeds(figures).interval()[0] > 0.5
 
 
 def abstention(labelling: Labelling) -> dict[str, list[int]]:

@@ -34,6 +34,7 @@ from elicit.reports.cells import share, signed
 from elicit.reports.charts import Curve, Interval, curves, intervals
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
+from elicit.runs import OF_ONE_METHOD
 from elicit.training import TrainingConfig
 from experiments.experiment import Findings, Folder
 
@@ -80,7 +81,7 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset("injection", (), (0,), 16, 1.0, 10, 2, 0),
-    "default": Preset("pyrit/objective", ("state-consistency",), (0, 1, 2), 160, 3.0, 200, 12, 2),
+    "default": Preset("pyrit/objective", ("state-consistency",), (0, 1, 2), 100, 2.0, 120, 8, 2),
     "full": Preset(
         "pyrit/objective", ("state-consistency", "consistency", "ccs", "crc"), (0, 1, 2, 3, 4), 400, 2.0, 5000, 100, 2
     ),
@@ -115,7 +116,9 @@ def run_control(preset: Preset, folder: Folder) -> Findings:
     if folds and (reason := cannot_fold(labelled, preset)):
         warnings.append(f"no monitor learns from the transcripts' own labels: {reason}")
         folds = 0
-    rows = _Work(preset, folder, labelled, steps, folds).rows()
+    work = _Work(preset, folder, labelled, steps, folds)
+    rows = work.rows()
+    warnings += work.failures
     read = "all" if max(len(each.steps) for each in transcripts) <= preset.steps else f"the last {preset.steps}"
     measured = (*MEASURED, f"Of the steps of a transcript {read} were read one by one.")
     return Findings(rows, summary(rows), sections(rows, labelled, steps), measured, warnings)
@@ -179,13 +182,20 @@ class _Work:
         self.truth = np.array([int(label or 0) for label in whole.labels])
         drawn = bootstrap_weights(self.truth, whole.groups)
         self.weights = np.concatenate([np.ones((1, len(self.truth)), dtype=np.float32), drawn])
+        self.failures = list[str]()
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per monitor and reading."""
         rows = []
         self.keyword = self.read(*self.keywords_of_source())
         for name, labels, monitors in self.monitors():
-            read = [self.read(key, load) for key, load in monitors]
+            try:
+                read = [self.read(key, load) for key, load in monitors]
+            except OF_ONE_METHOD as error:
+                if name not in self.preset.methods:
+                    raise
+                self.failures.append(f"{name} failed: {error}")
+                continue
             for reading in (WHOLE, WORST, MEAN):
                 rows.append(self.row(name, labels, reading, [scores[reading] for scores in read]))
         if self.folds:
@@ -233,7 +243,7 @@ class _Work:
         return KeywordMonitor.fit_domains([train])
 
     def trained_on(self, train: Domain, seed: int, key: str) -> Monitor:
-        config = TrainingConfig(texts=len(train), epochs=2 * self.preset.epochs)
+        config = TrainingConfig(texts=len(train), epochs=self.preset.epochs)
         return self.folder.trained(key, self.start(), [train], config, seed)
 
     def read(self, key: str, load: Callable[[], Monitor]) -> dict[str, Scores]:

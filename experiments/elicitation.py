@@ -40,6 +40,7 @@ SLOW = ("icm", "self-training", "thinking", "thinking-self-training")  # minutes
 STARTS = ("source-trained", "untrained")
 WITHOUT_START = ("untrained", "transfer", "keyword-source", "keyword-target")  # the same whatever the others start from
 REFERENCE = "reference"
+SCORED = 0.8  # of the texts: what has scored fewer is not compared
 # In a run one reading of hidden states serves all methods of a group: the first one of them pays for it there.
 SHARED_STATES = (
     ("ccs", "crc", "vinc", "kmeans", "pca", "state-consistency", "probe-target"),  # of the target's texts
@@ -98,12 +99,17 @@ def run_elicitation(preset: Preset, folder: Folder) -> Findings:
             held = read_json(out / "manifest.json")["model"]
             folder.same("models", preset.model, held, f"{preset.model} is another model than when this began")
             warnings += alarms(outcome.results, f"{start}, seed {seed}")
-    rows = [row for name in preset.targets for row in target_rows(folder.domain(name), outs, preset)]
+    rows: list[dict[str, Any]] = []
+    for name in preset.targets:
+        found, left_out = target_rows(folder.domain(name), outs, preset)
+        rows, warnings = rows + found, warnings + left_out
     return Findings(rows, summary(rows), sections(rows, preset), MEASURED, warnings)
 
 
-def target_rows(target: Domain, outs: Mapping[str, Sequence[Path]], preset: Preset) -> list[dict[str, Any]]:
-    """One row per start and method: means over seeds, all on the same texts and draws."""
+def target_rows(
+    target: Domain, outs: Mapping[str, Sequence[Path]], preset: Preset
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """One row per start and method: means over seeds, all on the same texts and draws; and what was left out of them."""
     test = target.test.sample(preset.texts["test_texts"])
     files = {
         f"{start} {method} {at}": out / "scores" / target.name / f"{method}.jsonl"
@@ -113,7 +119,10 @@ def target_rows(target: Domain, outs: Mapping[str, Sequence[Path]], preset: Pres
         if start == STARTS[0] or method not in WITHOUT_START
     }
     scores = {key: read_scores(path) for key, path in files.items() if path.is_file()}
-    figures, n = compared(test, scores)
+    # Figures are on the texts that all have scored: one that scored few would take the others' texts away.
+    few = {key: held.coverage for key, held in scores.items() if held.coverage < SCORED}
+    left_out = [f"{target.name}: {key} scored {held:.0%} of the texts, and is left out" for key, held in few.items()]
+    figures, n = compared(test, {key: held for key, held in scores.items() if key not in few})
     keys = {
         (start, method): [f"{start} {method} {at}" for at in range(len(preset.seeds))]
         for start in STARTS
@@ -161,7 +170,7 @@ def target_rows(target: Domain, outs: Mapping[str, Sequence[Path]], preset: Pres
                 "tokens": cost(timings, target.name, method, "tokens"),
             }
         )
-    return rows
+    return rows, left_out
 
 
 def cost(timings: Sequence[dict[str, Any]], target: str, method: str, unit: str) -> float:

@@ -45,9 +45,11 @@ def write_benchmark_page(folder: Path, question: str, command: str) -> Path:
         title=question,
         facts=_sizes({name: value for name, value in (results.get("options", {}) | sizes).items() if value}),
         summary=(),
-        warnings=(),
+        warnings=None,
         sections=[Section("Figures", tables=[_table(name, held[name]) for name in held if name not in sizes])],
-        measured=("All that a table compares ran on one machine, on the same texts.",),
+        measured=(
+            "Tables hold all that results.json does but for single texts; what the folder's earlier calls measured stays.",
+        ),
         command=command,
         environment=list(versions().items()),
     )

@@ -53,7 +53,7 @@ class Page:
         kicker, title: what stands on top, in small and in large type.
         facts: names and values below the title.
         summary: what was found, in plain words.
-        warnings: every alarm.
+        warnings: every alarm; None where none is looked for.
         sections: the findings.
         measured: how they were measured, sentence by sentence.
         command: the command that makes this page again.
@@ -64,7 +64,7 @@ class Page:
     title: str
     facts: Sequence[tuple[str, str]]
     summary: Sequence[str]
-    warnings: Sequence[str]
+    warnings: Sequence[str] | None
     sections: Sequence[Section]
     measured: Sequence[str]
     command: str

@@ -89,6 +89,19 @@ def test_chance_has_nothing_to_lose_even_where_a_challenge_fails(work) -> None:
     assert summary(rows, []) == ["m is not clearly better than chance without any challenge: it has nothing to lose."]
 
 
+def test_whether_there_is_something_to_lose_does_not_depend_on_the_texts_that_a_challenge_leaves(work) -> None:
+    """Right on nine of ten texts; on those that the challenge leaves it is mostly wrong."""
+    held = outcomes(work, 0.9, 0.9)
+    labels = work.test.label_array()
+    turned = [row for row in range(len(labels)) if row >= 0.9 * len(labels)]
+    left = [*turned, *np.flatnonzero(labels)[:2].tolist(), *np.flatnonzero(~labels.astype(bool))[:2].tolist()]
+    reasons = [None if row in left else "refused" for row in range(len(labels))]
+    few = scores_from(work.test.ids, held["harder", "m"][0].scores.values.tolist(), reasons)
+    row = work.row("harder", "m", held | {("harder", "m"): [Outcome(few)] * 2})
+    assert row["n"] == len(set(left)) < len(labels)
+    assert row["verdict"] != "nothing to lose"
+
+
 def test_a_reference_that_never_sees_the_pool_survives_nothing_there(work) -> None:
     name = IN_POOL_ALONE[0]
     held = {

@@ -154,3 +154,17 @@ def test_a_log_without_labels_is_refused_before_any_model_loads(tmp_path, monkey
         ["control", "--preset", "smoke", "--log", str(log), "--label", "metadata.no", "--out", str(tmp_path / "out")],
     )
     assert "sample 0 has no metadata.no" in found.output
+
+
+def test_a_method_that_fails_is_warned_of_and_costs_no_other(tiny, tmp_path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no direction")
+
+    monkeypatch.setattr("experiments.control.elicit_monitor", fail)
+    smaller = replace(control.PRESETS["smoke"], methods=("ccs",), folds=0)
+    monkeypatch.setitem(control.PRESETS, "smoke", smaller)
+    log = write_log(tmp_path / "log.json", 24, "delete")
+    changes = {"log": (str(log),), "label": "metadata.bad"}
+    results = conduct("control", "smoke", tmp_path / "out", lambda _: None, changes)
+    assert "ccs failed: no direction" in results["warnings"]
+    assert {row["monitor"] for row in results["rows"]} == {"untrained", "transfer", "keywords, source labels"}

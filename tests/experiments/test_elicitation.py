@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from elicit.domains import Question, Row, make_domain
+from elicit.evaluation.score_files import write_scores
+from elicit.files import write_json
+from elicit.monitors.scores import scores_from
 from elicit.reports.charts import pareto
-from experiments.elicitation import cost, points
+from experiments.elicitation import PRESETS, STARTS, cost, points, target_rows
 from tests.experiments.conftest import Smoke
 
 
@@ -52,3 +59,24 @@ def test_the_smoke_rows_hold_both_starts_and_references_once(smoke: Callable[[st
     front = pareto(points(rows, "vader/tweets"))
     assert front
     assert [point.y for point in front] == sorted(point.y for point in front)
+
+
+def test_a_method_that_scored_few_texts_takes_none_from_the_others(tmp_path: Path) -> None:
+    """All but one see 40 texts; 10 of them are what the one has scored."""
+    rows = [Row(str(i), f"{'good' if i % 2 else 'bad'} text {i}", i % 2) for i in range(200)]
+    target = make_domain("toy", Question("Is it good?"), rows)
+    test = target.test.sample(40)
+    preset = replace(PRESETS["smoke"], targets=("toy",), texts={"test_texts": 40})
+    held: dict[str, Any] = {}
+    for start in STARTS:
+        for method in preset.methods:
+            reasons = ["refused" if method == "ccs" and start == "untrained" and i >= 10 else None for i in range(40)]
+            values = [float(label or 0) + i / 100 for i, label in enumerate(test.labels)]
+            scores = scores_from(test.ids, values, reasons)
+            write_scores(tmp_path / start / "scores" / "toy" / f"{method}.jsonl", scores, None)
+            held[f"toy/{method}"] = {"seconds": 1.0, "tokens": 1}
+        write_json(tmp_path / start / "timings.json", held)
+    found, left_out = target_rows(target, {start: [tmp_path / start] for start in STARTS}, preset)
+    assert left_out == ["toy: untrained ccs 0 scored 25% of the texts, and is left out"]
+    assert {row["n"] for row in found} == {40}
+    assert [row["start"] for row in found if row["method"] == "ccs"] == ["source-trained"]
