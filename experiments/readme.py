@@ -1,15 +1,19 @@
 """Tables of the README, made of results: `python -m experiments.readme FOLDER…` keeps a folder's results and writes its table anew.
 
 `experiments/measured/NAME.json` holds the results of the default preset of an experiment, and the README, between
-`<!-- measured: NAME -->` and `<!-- /measured -->`, what `TABLES[NAME]` makes of them.
+`<!-- measured: NAME -->` and `<!-- /measured -->`, what `TABLES[NAME]` makes of them; `experiments/figures` holds the drawings that
+it shows.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from elicit.files import read_json, write_text
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "experiments" / "measured"
+FIGURES = ROOT / "experiments" / "figures"
 Results = Mapping[str, Any]
 
 
@@ -25,7 +30,7 @@ def keep(folder: Path) -> str:
     """Copy the results of a folder to the repository; the name of the experiment.
 
     Raises:
-        RunError: they are not of a default preset, or of an experiment that has no table.
+        RunError: they are not of a default preset as it is now, or of an experiment that has no table.
     """
     results = read_json(folder / "results.json")
     name, preset = results.get("experiment"), results.get("preset")
@@ -33,10 +38,20 @@ def keep(folder: Path) -> str:
         raise RunError(
             f"{folder} holds {preset} results of {name}; the README shows the default ones of {', '.join(TABLES)}"
         )
+    manifest = read_json(folder / "manifest.json")
+    sizes = json.loads(
+        json.dumps(asdict(importlib.import_module(f"experiments.{name.replace('-', '_')}").PRESETS[preset]))
+    )
+    if other := [key for key, value in sizes.items() if manifest["sizes"].get(key) != value]:
+        raise RunError(
+            f"{folder}: its {other[0]} is not that of the default preset; run the command again in another folder"
+        )
     kept = {
         "experiment": name,
         "preset": preset,
-        "versions": read_json(folder / "manifest.json")["versions"],
+        "sizes": sizes,
+        "versions": manifest["versions"],
+        "continued_with": manifest.get("continued_with", []),
         "summary": results["summary"],
         "warnings": results["warnings"],
         "rows": results["rows"],
@@ -45,6 +60,8 @@ def keep(folder: Path) -> str:
     lines = json.dumps(kept | {"rows": "ROWS"}, indent=1, ensure_ascii=False)
     rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in kept["rows"])
     write_text(MEASURED / f"{name}.json", lines.replace('"ROWS"', f"[\n{rows}\n]") + "\n")
+    for drawing in DRAWINGS.get(name, ()):
+        shutil.copyfile(folder / "figures" / drawing, FIGURES / f"{name}-{drawing}")
     return str(name)
 
 
@@ -82,6 +99,71 @@ def summaries(results: Results) -> str:
     )
 
 
+def elicitation(results: Results) -> str:
+    """What was found, and AUROC by method and target, from both starts."""
+    rows = results["rows"]
+    targets = list(dict.fromkeys(row["target"] for row in rows))
+
+    def cells(method: str, starts: Sequence[str]) -> list[str]:
+        held = {row["target"]: row for row in rows if row["method"] == method and row["start"] in starts}
+        return [marked(held[target]) if target in held else "–" for target in targets]
+
+    def table(title: str, starts: Sequence[str]) -> str:
+        methods = dict.fromkeys(row["method"] for row in rows if row["start"] in starts)
+        body = [[f"`{method}`", *cells(method, starts)] for method in methods]
+        return markdown([title, *targets], body)
+
+    return "\n\n".join(
+        [
+            bullets(results["summary"]),
+            table("method, from the source-trained model", ("", "source-trained")),
+            table("method, from the untrained model", ("untrained",)),
+        ]
+    )
+
+
+def marked(row: Mapping[str, Any]) -> str:
+    """AUROC, with an arrow where its paired difference from transfer excludes 0."""
+    arrow = {"better": " ↑", "worse": " ↓"}.get(row["versus_transfer"].get("reading", ""), "")
+    return figure(row["auroc"]) + arrow
+
+
+def prompt_change(results: Results) -> str:
+    """Question-following, loss on instructions and transfer by plan."""
+    rows = results["rows"]
+    targets = list(dict.fromkeys(row["target"] for row in rows if row["kind"] == "transfer"))
+    auroc = {(row["plan"], row["target"]): row["auroc"] for row in rows if row["kind"] == "transfer"}
+    body = [
+        [
+            row["plan"],
+            figure(row["following"]),
+            figure(row["following_versus_first"]),
+            figure(row["loss_growth"]),
+            *(figure(auroc[row["plan"], target]) for target in targets),
+        ]
+        for row in rows
+        if row["kind"] == "suite"
+    ]
+    head = ["schedule", "follows the question", "above verdicts alone", "growth of the loss on instructions"]
+    return f"{bullets(results['summary'])}\n\n{markdown([*head, *(f'AUROC {target}' for target in targets)], body)}"
+
+
+def transfer(results: Results) -> str:
+    """AUROC of every source on every target, and of several together."""
+    rows = [row for row in results["rows"] if "target" in row and row["kind"] != "distance"]
+    targets = list(dict.fromkeys(row["target"] for row in rows))
+    trained: dict[str, dict[str, str]] = {}
+    for row in rows:
+        alone = row["kind"] in ("one domain", "own labels")
+        name = row["sources"][0] if alone else row["kind"]
+        trained.setdefault(name, {})[row["target"]] = figure(row["auroc"]) + (
+            " (own)" if row["kind"] == "own labels" else ""
+        )
+    order = ["untrained", *targets, *(name for name in trained if name not in (*targets, "untrained"))]
+    body = [[name, *(trained[name].get(target, "–") for target in targets)] for name in order]
+    return f"{bullets(results['summary'])}\n\n{markdown(['trained on', *targets], body)}"
+
+
 def figure(entry: Mapping[str, Any]) -> str:
     """A figure of `results.json` with its interval, as in .93 [.89, .97]."""
     if entry["value"] is None:
@@ -101,6 +183,7 @@ def bullets(sentences: Sequence[str]) -> str:
 
 
 TABLES: dict[str, Callable[[Results], str]] = {"summaries": summaries}
+DRAWINGS: dict[str, tuple[str, ...]] = {"prompt-change": ("following.svg",)}
 
 
 def main(folders: Sequence[str]) -> None:

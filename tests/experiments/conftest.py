@@ -1,7 +1,8 @@
-"""Smoke presets, run once each: interrupted, continued, and asked for again."""
+"""Smoke presets, run once each by whichever worker asks first: interrupted, continued, and read by all."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
-from elicit.files import read_json
+from elicit.files import read_json, write_json
 from elicit.language_models import local
+
+Units = dict[str, list[Any]]
 
 
 @dataclass(frozen=True)
@@ -21,44 +25,50 @@ class Smoke:
     Attributes:
         out: the folder.
         results: what results.json holds.
-        before: files of finished units, with their contents and times, when it was interrupted.
+        before: what `finished_units` gave when it was interrupted.
     """
 
     out: Path
     results: dict[str, Any]
-    before: dict[Path, tuple[bytes, int]]
+    before: Units
 
 
-def finished_units(out: Path) -> dict[Path, tuple[bytes, int]]:
-    """What must not be computed twice: parts and scores."""
+def finished_units(out: Path) -> Units:
+    """Files of what must not be computed twice, parts and scores: hashes of their contents, and times."""
     paths = [*out.rglob("parts/*.json"), *out.rglob("scores/**/*.jsonl")]
-    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+    return {
+        str(path.relative_to(out)): [hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns]
+        for path in paths
+    }
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Smoke]:
-    """Runs the smoke preset of an experiment, the first time that it is asked for."""
-    done: dict[str, Smoke] = {}
+def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str], Smoke]:
+    """Runs the smoke preset of an experiment, the first time that it is asked for by any worker."""
+    own = tmp_path_factory.getbasetemp()
+    root = (own if worker_id == "master" else own.parent) / "smoke"
+    root.mkdir(exist_ok=True)
     loaded = cache(local._load_weights)  # one model in memory serves all experiments
 
+    @cache
     def run(name: str) -> Smoke:
         from experiments.experiment import conduct
 
-        if name not in done:
-            out = tmp_path_factory.mktemp("smoke") / name
-            before: dict[Path, tuple[bytes, int]] = {}
+        out, done = root / name, root / f"{name}.json"
+        before: Units = {}
 
-            def interrupt(_: str) -> None:
-                before.update(finished_units(out))
-                if before:
-                    raise KeyboardInterrupt
+        def interrupt(_: str) -> None:
+            before.update(finished_units(out))
+            if before:
+                raise KeyboardInterrupt
 
-            with pytest.MonkeyPatch.context() as patch:
+        with FileLock(root / f"{name}.lock"), pytest.MonkeyPatch.context() as patch:
+            if not done.is_file():
                 patch.setattr(local, "_load_weights", loaded)
                 with pytest.raises(KeyboardInterrupt):
                     conduct(name, "smoke", out, interrupt)
                 conduct(name, "smoke", out, lambda _: None)
-            done[name] = Smoke(out, read_json(out / "results.json"), before)
-        return done[name]
+                write_json(done, before)
+        return Smoke(out, read_json(out / "results.json"), read_json(done))
 
     return run

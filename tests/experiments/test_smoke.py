@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from experiments import EXPERIMENTS
+from experiments import EXPERIMENTS, readme
 from experiments.experiment import SCHEMA, conduct
 from tests.experiments.conftest import Smoke, finished_units
 
@@ -65,6 +65,20 @@ def test_the_report_holds_every_figure_warning_and_the_command(smoke: Callable[[
     assert f"Warnings ({len(run.results['warnings'])})" in page
     assert f"--preset smoke --out {run.out}" in page
     assert "http:" not in page.split("</head>")[0]
+
+
+def test_the_readme_could_show_it(smoke: Callable[[str], Smoke], name: str) -> None:
+    run = smoke(name)
+    for drawing in readme.DRAWINGS.get(name, ()):
+        assert (run.out / "figures" / drawing).is_file()
+    if name in readme.TABLES:
+        lines = readme.TABLES[name](run.results).splitlines()
+        assert lines[: len(run.results["summary"])] == [f"* {sentence}" for sentence in run.results["summary"]]
+        tables = [block.splitlines() for block in "\n".join(lines).split("\n\n")[1:]]
+        assert tables
+        for table in tables:
+            assert len({line.count("|") for line in table}) == 1
+            assert any("[" in line for line in table[2:])
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
