@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from elicit.domains import Domain, drop_overlap, load_domain
+from elicit.errors import DivergedError
 from elicit.evaluation import Resampled, bootstrap_weights
 from elicit.evaluation.metrics import auroc
 from elicit.files import write_json
@@ -20,6 +21,7 @@ from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor
 from elicit.training import TrainingConfig, train
 from elicit.training.examples import Heads, mixture, verdict_examples
+from elicit.training.verdict_training import History
 from experiments.benchmark_engine import extra_memory
 from experiments.peers import installed
 from experiments.resume import resume
@@ -128,15 +130,27 @@ def sweep(model: str, out: Path, say: Callable[[str], None]) -> list[dict[str, A
         for rate, rank in SWEEP:
             config = TrainingConfig(texts=texts, epochs=epochs, learning_rate=rate, rank=rank)
             folder = out / f"{texts}-{epochs:g}-{rate}-{rank}"
-            found = train(base, [source.train], folder, config, validation=[source.calibration])
-            last = [row for row in found.history[0] if "eval_loss" in row][-1]
             row = {"texts": texts, "epochs": epochs, "learning_rate": rate, "rank": rank}
-            rows.append(row | {"auroc": last.get("eval_auroc"), "loss": last["eval_loss"], "notes": found.notes})
-            say(
-                f"{texts} texts, epochs {epochs:g}, learning rate {rate:g}, rank {rank}: validation AUROC "
-                f"{rows[-1]['auroc']:.3f}, loss {rows[-1]['loss']:.3f}"
+            try:
+                found = train(base, [source.train], folder, config, validation=[source.calibration])
+            except DivergedError as error:  # before there was anything to keep
+                rows.append(row | {"auroc": None, "loss": None, "notes": [str(error)]})
+            else:
+                rows.append(row | last_validation(found.history[0], found.kept) | {"notes": list(found.notes)})
+            figures = ", ".join(
+                f"{name} {'–' if (v := rows[-1][name]) is None else f'{v:.3f}'}" for name in ("auroc", "loss")
             )
+            say(f"{texts} texts, epochs {epochs:g}, learning rate {rate:g}, rank {rank}: validation {figures}")
     return rows
+
+
+def last_validation(history: History, kept: int) -> dict[str, float | None]:
+    """AUROC and loss at the last validation of the weights that were kept, or of those before them."""
+    last: dict[str, float] = {}
+    for row in history:
+        if "eval_loss" in row and row["step"] <= kept:
+            last = row
+    return {"auroc": last.get("eval_auroc"), "loss": last.get("eval_loss")}
 
 
 def transfer(model: str, texts: int, out: Path, say: Callable[[str], None]) -> dict[str, Any]:

@@ -58,12 +58,14 @@ class Training:
         examples: how many of each kind were learnt from, by domain name or "instructions".
         history: by stage, loss and validation figures by step.
         notes: what to know, such as a stop before the end.
+        kept: the optimiser step of the last stage whose weights were kept.
     """
 
     monitor: VerdictMonitor
     examples: dict[str, int] = field(default_factory=dict)
     history: list[History] = field(default_factory=list)
     notes: tuple[str, ...] = ()
+    kept: int = 0
 
 
 def train_monitor(
@@ -209,7 +211,8 @@ def _train(
             else model.with_adapter(stage.folder)
         )
     shutil.rmtree(folder / "stages", ignore_errors=True)
-    return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes))
+    kept = int(read_json(folder / HISTORY).get("kept", 0))
+    return Training(VerdictMonitor(current, base.question), counts, history, tuple(notes), kept)
 
 
 def training_notes(folder: Path) -> list[str]:
@@ -316,7 +319,7 @@ class _Stage:
                 notes += [*said, *filter(None, [watch.weakness(kept)])]
                 write_json(
                     self.folder / HISTORY,
-                    {"asked": self.asked, "history": [*history, watch.history], "notes": notes},
+                    {"asked": self.asked, "history": [*history, watch.history], "notes": notes, "kept": kept},
                 )
                 shutil.rmtree(checkpoints, ignore_errors=True)
             trainer.accelerator.wait_for_everyone()

@@ -433,8 +433,9 @@ def test_a_loss_that_diverges_stops_and_keeps_the_last_good_checkpoint(base, tmp
 )
 def test_a_rate_far_too_high_is_seen_though_the_loss_stays_below_its_limit(base, tmp_path: Path, rate, said) -> None:
     config = dataclasses.replace(CONFIG, learning_rate=rate, epochs=8)
-    notes = train(base, [domain("film")], tmp_path / "adapter", config, validation=[domain("film")]).notes
-    assert re.search(said, " ".join(notes))
+    found = train(base, [domain("film")], tmp_path / "adapter", config, validation=[domain("film")])
+    assert re.search(said, " ".join(found.notes))
+    assert f"kept is what it was at step {found.kept}" in found.notes[0]
 
 
 def test_a_training_that_ends_at_chance_says_so(base, tmp_path: Path) -> None:
