@@ -65,7 +65,7 @@ def _command(name: str, question: str) -> click.Command:
         type=click.Choice(["smoke", "default", "full"]),
         default="default",
         show_default=True,
-        help="smoke: a minute or two; default: within 40 minutes on two cores; full: for a GPU.",
+        help="smoke: a minute or two; default: three seeds, for two CPU cores; full: for a GPU.",
     )
     @click.option("--model", help="Folder, GGUF file, hub id or catalogue name.  [default: smollm2-135m-instruct]")
     @click.option("--out", type=OUT, required=True, help="Folder of the experiment; the same command continues it.")

@@ -130,8 +130,9 @@ class _Work:
                 shares[name].append(copied(answers, texts))
         rows = []
         for name, held in values.items():
-            row: dict[str, Any] = {"kind": "quality", "model": name, "seeds": len(held), "n": len(pairs)}
-            row["coverage"] = statistics.mean(float(np.isfinite(part["rouge1"]).mean()) for part in held)
+            written = [np.isfinite(part["rouge1"]) for part in held]
+            row: dict[str, Any] = {"kind": "quality", "model": name, "seeds": len(held)}
+            row |= {"n": min(int(part.sum()) for part in written), "coverage": float(np.mean(written))}
             for key in FIGURES:
                 row[key] = _means(held, key).to_json() if key in held[0] else undefined("it is no model")
                 if name == TRAINED:

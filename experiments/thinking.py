@@ -109,6 +109,9 @@ class Way:
         return "-".join(part for part in parts if part)
 
 
+BY_KEYWORDS = Way(STARTS[0], KEYWORDS)
+
+
 def run_thinking(preset: Preset, folder: Folder) -> Findings:
     """Every budget and reading, untrained and trained, and students of the trained monitor."""
     targets = {name: folder.domain(name) for name in preset.targets}
@@ -153,7 +156,8 @@ def target_rows(
     keyword = folder.scores(
         test, f"keywords-{preset.source.replace('/', '-')}", lambda: KeywordMonitor.fit_domains([source])
     )
-    rows = [row(name, way, kept, test) for way, scores in kept.items() if scores]
+    beside = kept | {BY_KEYWORDS: {preset.seeds[0]: keyword}}
+    rows = [row(name, way, beside, test) for way, scores in kept.items() if scores]
     figures, n = compared(test, {KEYWORDS: keyword})
     about = {"target": name, "start": "", "reading": KEYWORDS, "budget": 0, "teacher": "", "seeds": 1, "n": n}
     rows.append(about | {"coverage": keyword.coverage, "unscored": {}, "auroc": figures[KEYWORDS].to_json()})
@@ -217,6 +221,8 @@ def row(target: str, way: Way, kept: Mapping[Way, Mapping[int, Scores]], test: D
     at_once, untrained = Way(way.start, way.reading), Way(STARTS[0], way.reading, way.budget)
     if way.reading == FORCED and way.budget:
         found["versus_at_once"] = versus(way, at_once, kept, test)
+    if BY_KEYWORDS in kept:
+        found["versus_keyword"] = versus(way, BY_KEYWORDS, kept, test)
     if way.start != STARTS[0] and untrained in kept:
         found["versus_untrained"] = versus(way, untrained, kept, test)
     return found | {
@@ -346,7 +352,7 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
         "Means over seeds, 95 % intervals over texts and seeds",
         (
             *("Verdict", "Target", "Tokens", "AUROC", "Against direct", "Against 0 tokens", "Against untrained"),
-            *("Texts", "Coverage", "Unscored because"),
+            *("Above keywords", "Texts", "Coverage", "Unscored because"),
         ),
         [
             (
@@ -356,7 +362,7 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
                 row["auroc"],
                 *(
                     signed(row[key]) if key in row else None
-                    for key in ("versus_direct", "versus_at_once", "versus_untrained")
+                    for key in ("versus_direct", "versus_at_once", "versus_untrained", "versus_keyword")
                 ),
                 row["n"],
                 share(row["coverage"]),

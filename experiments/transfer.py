@@ -116,10 +116,18 @@ def run_transfer(preset: Preset, folder: Folder) -> Findings:
     parts, warnings = training_parts(domains)
     rows: list[dict[str, Any]] = []
     aurocs: dict[tuple[str, str], Resampled] = {}
+    gains: dict[str, list[tuple[Resampled, Resampled]]] = {}
     for target, test in tests.items():
-        found, singles = target_rows(folder, preset, target, test, parts)
+        found, floor, means = target_rows(folder, preset, target, test, parts)
         rows += found
-        aurocs |= {(source, target): figure for source, figure in singles.items()}
+        for recipe, auroc in means.items():
+            gains.setdefault(recipe.kind, []).append((auroc, floor))
+            if len(recipe.sources) == 1:
+                aurocs[recipe.sources[0], target] = auroc
+    rows += [
+        {"kind": "mean", "of": kind, "trainings": len(held), "versus_untrained": mean_gain(held)}
+        for kind, held in gains.items()
+    ]
     distances = folder.part(lambda: domain_distances(folder, preset, domains), what="distances between domains")
     for pair in distances:
         shortfall = [difference(aurocs[pair["source"], t], aurocs[t, t]) for t in (pair["target"],)]
@@ -174,8 +182,12 @@ def recipes(target: str, domains: Sequence[str]) -> list[Recipe]:
 
 def target_rows(
     folder: Folder, preset: Preset, target: str, test: Domain, parts: Mapping[str, Domain]
-) -> tuple[list[dict[str, Any]], dict[str, Resampled]]:
-    """One row per recipe: means over seeds on the same texts and draws, beside the keyword baseline on the same labels."""
+) -> tuple[list[dict[str, Any]], Resampled, dict[Recipe, Resampled]]:
+    """One row per recipe: means over seeds on the same texts and draws, beside the keyword baseline on the same labels.
+
+    Returns:
+        rows, AUROC of the untrained model, and by recipe that of the trained ones.
+    """
     plan = recipes(target, preset.domains)
     config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs)
     scores: dict[str, Scores] = {"untrained": folder.scores(test, "untrained", lambda: folder.untrained(preset.model))}
@@ -217,7 +229,19 @@ def target_rows(
                 "versus_keyword": difference(found, keyword),
             }
         )
-    return rows, {recipe.sources[0]: found for recipe, found in means.items() if len(recipe.sources) == 1}
+    return rows, floor, means
+
+
+def mean_gain(pairs: Sequence[tuple[Resampled, Resampled]]) -> dict[str, Any]:
+    """Mean difference of the AUROC before and after: the domains stay as they are, texts and seeds are drawn."""
+    after, before = (
+        Resampled(
+            float(np.mean([pair[side].value for pair in pairs])),
+            np.mean([pair[side].replicates for pair in pairs], axis=0),
+        )
+        for side in (0, 1)
+    )
+    return difference(after, before)
 
 
 def domain_distances(folder: Folder, preset: Preset, domains: Mapping[str, Domain]) -> list[dict[str, Any]]:
@@ -316,13 +340,13 @@ def summary(rows: Sequence[Mapping[str, Any]], correlations: Mapping[str, Mappin
             f"Where the gap is defined ({len(gaps)} pairs), one other domain recovers {statistics.median(gaps):.0%} of it in the "
             f"median, from {min(gaps):.0%} to {max(gaps):.0%}."
         )
-    for kind in (FAMILY, ALL):
-        own = [row for row in rows if row["kind"] == kind]
-        read = [row["gap_recovered"]["value"] for row in own if row["gap_recovered"]["value"] is not None]
-        if read:
-            sentences.append(
-                f"Trained on {kind}, it recovers {statistics.median(read):.0%} in the median of {len(read)} targets."
-            )
+    raised = [
+        f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] by training on {row['of']}"
+        for row in rows
+        if row["kind"] == "mean" and (gain := row["versus_untrained"])["value"] is not None
+    ]
+    if raised:
+        sentences.append(f"In the mean over these domains AUROC changes by {', '.join(raised)}.")
     for key, found in correlations.items():
         named = DISTANCES[key]
         if found["value"] is None:

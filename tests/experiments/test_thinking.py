@@ -6,7 +6,7 @@ import pytest
 
 from elicit.domains import Question, Row, make_domain
 from elicit.monitors.scores import scores_from
-from experiments.thinking import DIRECT, FORCED, PRESETS, STUDENT, WRITTEN, Way, row, summary, ways
+from experiments.thinking import BY_KEYWORDS, DIRECT, FORCED, PRESETS, STUDENT, WRITTEN, Way, row, summary, ways
 
 TEST = make_domain("toy", Question("Is it good?"), [Row(str(i), f"text number {i}", i % 2) for i in range(40)])
 RIGHT = scores_from(TEST.ids, [2.0 * (i % 2) - 1 for i in range(40)])
@@ -73,7 +73,8 @@ def test_reasoning_is_compared_with_none_and_the_trained_model_with_the_untraine
         at_once: {0: RIGHT, 1: RIGHT},
         untrained: {0: POOR},  # whose one seed stands for all
     }
-    found = row("toy", trained, kept, TEST)
+    found = row("toy", trained, kept | {BY_KEYWORDS: {0: POOR}}, TEST)
+    assert found["versus_keyword"]["value"] == found["versus_untrained"]["value"]  # keywords are as poor here
     assert (found["versus_at_once"]["value"], found["versus_at_once"]["reading"]) == (0, "no clear difference")
     own = row("toy", untrained, kept | {Way("untrained", DIRECT): {0: POOR}}, TEST)
     assert found["versus_untrained"]["value"] == pytest.approx(1 - own["auroc"]["value"], abs=1e-6)

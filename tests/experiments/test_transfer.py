@@ -23,6 +23,7 @@ from experiments.transfer import (
     Recipe,
     few_texts,
     keyword_distance,
+    mean_gain,
     portions,
     rank_correlation,
     recipes,
@@ -93,6 +94,18 @@ def test_every_training_is_asked_for_as_many_texts_as_the_preset_says(
     assert asked == [(1200, 1200)] * 4  # its own, two others, and both of these
 
 
+def test_the_mean_gain_over_targets_draws_each_targets_texts() -> None:
+    drawn = np.array([-0.02, 0.0, 0.02] * 100)
+    pairs = [
+        (Resampled(0.9, 0.9 + drawn), Resampled(0.5, 0.5 + drawn)),
+        (Resampled(0.6, 0.6 + drawn), Resampled(0.7, 0.7 - drawn)),
+    ]
+    found = mean_gain(pairs)
+    assert found["value"] == pytest.approx(0.15)  # the mean of .4 and −.1
+    assert (found["low"], found["high"]) == (pytest.approx(0.13), pytest.approx(0.17))  # half of the second one's ±.04
+    assert found["reading"] == "better"
+
+
 def test_domains_of_the_same_words_are_near_and_of_other_words_far() -> None:
     rng = np.random.default_rng(0)
     words = [f"word{i}" for i in range(30)]
@@ -150,3 +163,6 @@ def test_the_smoke_matrix_is_whole_and_paired(smoke: Callable[[str], Smoke]) -> 
             )
             assert row["versus_untrained"]["value"] == pytest.approx(gain, abs=2e-6)
     assert sum(row["kind"] == "distance" for row in rows) == 6
+    (mean,) = [row for row in rows if row["kind"] == "mean" and row["of"] == SINGLE]
+    gains = [row["versus_untrained"]["value"] for row in rows if row["kind"] == SINGLE]
+    assert mean["versus_untrained"]["value"] == pytest.approx(sum(gains) / len(gains), abs=2e-6)
