@@ -14,7 +14,6 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +37,7 @@ from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
 from elicit.run_folder import changed_versions, claim, entries, note_versions, versions
+from elicit.timings import TIMINGS, Timings, read_timings
 from elicit.training import TrainingConfig, is_trained, train_monitor, training_notes
 from elicit.training.validation import ENOUGH, validation_parts
 
@@ -197,8 +197,7 @@ class _Run:
         readings: Path | None,
     ) -> None:
         self.config, self.out, self.domains, self.say, self.readings = config, out, domains, say, readings
-        self.timings_file = out / "timings.json"
-        self.timings: dict[str, Any] = read_json(self.timings_file) if self.timings_file.is_file() else {}
+        self.timings = Timings(out)
         self._open(command)
 
     def finish(self) -> Outcome:
@@ -251,7 +250,7 @@ class _Run:
         if not is_trained(folder):
             names = ", ".join(source.name for source in self.domains.sources)
             self.say(f"training on {names}")
-            with _Timed(self, "source training"):
+            with self.timings.step("source training", untrained.model.meter):
                 train_monitor(
                     untrained,
                     self._source_parts(),
@@ -327,7 +326,7 @@ class _Run:
                 )
             return scores, Calibration.from_json(held["calibration"]), held["about"]
         self.say(f"{target.name}: {method.name}")
-        with _Timed(self, f"{target.name}/{method.name}"):
+        with self.timings.step(f"{target.name}/{method.name}", self.untrained.model.meter):
             monitor, about = self._build(method, target, folder)
             calibration_texts = target.calibration.sample(self.config.calibration_texts).unlabelled()
             if isinstance(monitor, ProbeMonitor | BlendMonitor):
@@ -389,7 +388,7 @@ class _Run:
         hashes = self.domains.hashes()
         code = {name: METHODS[name].code for name in self.config.methods if METHODS[name].code}
         if not path.is_file():
-            if leftovers := entries(self.out) - {"timings.json"}:
+            if leftovers := entries(self.out) - {TIMINGS}:
                 raise RunError(f"{self.out} is not empty and holds no run ({min(leftovers)}, …); choose another --out")
             content = {
                 "schema": SCHEMA,
@@ -404,11 +403,10 @@ class _Run:
             write_json(path, content)
             return
         held = read_json(path)
-        if entries(self.out) <= {"manifest.json", "timings.json"} and held["model"] is None:
+        if entries(self.out) <= {"manifest.json", TIMINGS} and held["model"] is None:
             # A command that failed before it computed anything does not claim the folder.
             path.unlink()
-            self.timings_file.unlink(missing_ok=True)
-            self.timings.clear()
+            self.timings.forget()
             self._open(command)
             return
         differs = [key for key, value in asked.items() if held["config"].get(key) != value]
@@ -452,38 +450,6 @@ def _ends_one_method(error: Exception, method: Method) -> bool:
     return isinstance(error, OF_ONE_METHOD) or (bool(method.code) and not isinstance(error, OSError | RunError))
 
 
-class _Timed(AbstractContextManager["_Timed"]):
-    """Seconds and tokens of one step, kept in timings.json: they differ between runs, and results.json must not.
-
-    Attempts that failed or were interrupted count too: what they read is not read again, and somebody paid for it.
-    A step within another one, training that a method waits for say, is not part of the outer one's figures.
-    """
-
-    _current: _Timed | None = None
-
-    def __init__(self, owner: _Run, name: str) -> None:
-        self._owner, self._name, self._meter = owner, name, owner.untrained.model.meter
-        self._within = [0.0, 0]
-
-    def __enter__(self) -> _Timed:
-        self._outer, _Timed._current = _Timed._current, self
-        self._since, self._tokens = time.monotonic(), self._meter.tokens
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        _Timed._current = self._outer
-        seconds, tokens = time.monotonic() - self._since, self._meter.tokens - self._tokens
-        if self._outer is not None:
-            self._outer._within[0] += seconds
-            self._outer._within[1] += tokens
-        before = self._owner.timings.get(self._name, {"seconds": 0.0, "tokens": 0})
-        self._owner.timings[self._name] = {
-            "seconds": round(before["seconds"] + seconds - self._within[0], 2),
-            "tokens": int(before["tokens"] + tokens - self._within[1]),
-        }
-        write_json(self._owner.timings_file, self._owner.timings)
-
-
 def _listed(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else repr(value)
 
@@ -502,7 +468,7 @@ def load_results(out: Path) -> dict[str, Any]:
         if not (out / name).is_file():
             raise RunError(f"{out} holds no finished run: {name} is missing; run the command of the run again")
     manifest, results = read_json(out / "manifest.json"), read_json(out / "results.json")
-    timings = read_json(out / "timings.json") if (out / "timings.json").is_file() else {}
+    timings = read_timings(out)
     shown: dict[str, Any] = results | {name: manifest[name] for name in ("versions", "command", "created")}
     shown["rows"] = [row | timings.get(f"{row['target']}/{row['method']}", {}) for row in results["rows"]]
     shown["seconds"] = round(sum(part.get("seconds", 0.0) for part in timings.values()), 1)
