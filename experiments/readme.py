@@ -100,8 +100,9 @@ def summaries(results: Results) -> str:
 
 
 def elicitation(results: Results) -> str:
-    """What was found, and AUROC by method and target, from both starts."""
+    """What transfer recovers and what nothing beats at its price; AUROC by method and target, from both starts."""
     rows = results["rows"]
+    said = [sentence for sentence in results["summary"] if "against transfer" not in sentence]  # which the arrows show
     targets = list(dict.fromkeys(row["target"] for row in rows))
 
     def cells(method: str, starts: Sequence[str]) -> list[str]:
@@ -115,7 +116,7 @@ def elicitation(results: Results) -> str:
 
     return "\n\n".join(
         [
-            bullets(results["summary"]),
+            bullets(said),
             table("method, from the source-trained model", ("", "source-trained")),
             table("method, from the untrained model", ("untrained",)),
         ]
@@ -182,7 +183,12 @@ def bullets(sentences: Sequence[str]) -> str:
     return "\n".join(f"* {sentence}" for sentence in sentences)
 
 
-TABLES: dict[str, Callable[[Results], str]] = {"summaries": summaries}
+TABLES: dict[str, Callable[[Results], str]] = {
+    "elicitation": elicitation,
+    "prompt-change": prompt_change,
+    "summaries": summaries,
+    "transfer": transfer,
+}
 DRAWINGS: dict[str, tuple[str, ...]] = {"prompt-change": ("following.svg",)}
 
 
