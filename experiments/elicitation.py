@@ -77,7 +77,7 @@ PRESETS = {
 def run_elicitation(preset: Preset, folder: Folder) -> Findings:
     """One run folder per seed and starting model, and the means over seeds."""
     outs: dict[str, list[Path]] = {start: [] for start in STARTS}
-    warnings: list[str] = []
+    warned: dict[tuple[str, str], list[int]] = {}
     for start, sources in (("source-trained", preset.sources), ("untrained", ())):
         for seed in preset.seeds:
             methods = tuple(name for name in preset.methods if sources or METHODS[name].labels != "source")
@@ -98,7 +98,9 @@ def run_elicitation(preset: Preset, folder: Folder) -> Findings:
             shutil.rmtree(out / "readings", ignore_errors=True)
             held = read_json(out / "manifest.json")["model"]
             folder.same("models", preset.model, held, f"{preset.model} is another model than when this began")
-            warnings += alarms(outcome.results, f"{start}, seed {seed}")
+            for warning in alarms(outcome.results):
+                warned.setdefault((start, warning), []).append(seed)
+    warnings = [f"{start}, {seeds_in_words(seeds)}: {warning}" for (start, warning), seeds in warned.items()]
     rows: list[dict[str, Any]] = []
     for name in preset.targets:
         found, left_out = target_rows(folder.domain(name), outs, preset)
@@ -182,11 +184,16 @@ def cost(timings: Sequence[dict[str, Any]], target: str, method: str, unit: str)
     return round(statistics.mean(spent), 2)
 
 
-def alarms(results: dict[str, Any], where: str) -> list[str]:
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """As in "seed 1" and "seeds 0, 2"."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def alarms(results: dict[str, Any]) -> list[str]:
     """Warnings of a run and of its methods, and methods that failed."""
-    found = [f"{where}: {warning}" for warning in results["warnings"]]
+    found = list(results["warnings"])
     for row in results["rows"]:
-        named = f"{where}, {row['target']}, {row['method']}"
+        named = f"{row['target']}, {row['method']}"
         found += [f"{named}: {warning}" for warning in row.get("warnings", [])]
         if "error" in row:
             found.append(f"{named} failed: {row['error']}")

@@ -14,7 +14,7 @@ from elicit.evaluation.score_files import write_scores
 from elicit.files import write_json
 from elicit.monitors.scores import scores_from
 from elicit.reports.charts import pareto
-from experiments.elicitation import PRESETS, STARTS, cost, points, target_rows
+from experiments.elicitation import PRESETS, STARTS, alarms, cost, points, seeds_in_words, target_rows
 from tests.experiments.conftest import Smoke
 
 
@@ -80,3 +80,11 @@ def test_a_method_that_scored_few_texts_takes_none_from_the_others(tmp_path: Pat
     assert left_out == ["toy: untrained ccs 0 scored 25% of the texts, and is left out"]
     assert {row["n"] for row in found} == {40}
     assert [row["start"] for row in found if row["method"] == "ccs"] == ["source-trained"]
+
+
+def test_a_warning_of_several_seeds_is_said_once() -> None:
+    results = {"warnings": ["w"], "rows": [{"target": "t", "method": "m", "warnings": ["flat"]}]}
+    failed = {"warnings": [], "rows": [{"target": "t", "method": "m", "error": "no direction"}]}
+    assert alarms(results) == ["w", "t, m: flat"]
+    assert alarms(failed) == ["t, m failed: no direction"]
+    assert (seeds_in_words([0, 2]), seeds_in_words([1])) == ("seeds 0, 2", "seed 1")
