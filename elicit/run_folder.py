@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -53,13 +52,12 @@ def versions() -> dict[str, str]:
 
 @cache
 def _hash_of_code() -> str:
-    """Of all our modules, wherever they are installed."""
+    """Of all our modules."""
     seen = hashlib.sha256()
     for name in CODE:
-        spec = importlib.util.find_spec(name)
-        for folder in (spec and spec.submodule_search_locations) or ():
-            for file in sorted(Path(folder).rglob("*.py")):
-                seen.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+        folder = Path(__file__).parents[1] / name  # beside this package: another one of that name may be found first
+        for file in sorted(path for path in folder.rglob("*.py") if path.is_file()):
+            seen.update(f"{name}/{file.relative_to(folder).as_posix()}".encode() + b"\0" + file.read_bytes() + b"\0")
     return seen.hexdigest()[:12]
 
 
@@ -73,7 +71,7 @@ def note_versions(manifest: Path) -> None:
 
 
 def changed_versions(manifest: Mapping[str, Any]) -> list[str]:
-    """Which packages' versions changed while a folder was worked on."""
+    """Which versions, of packages or of the code, changed while a folder was worked on."""
     return [
         f"begun with {name} {manifest['versions'].get(name)}, continued with {version}"
         for later in manifest.get("continued_with", [])

@@ -42,7 +42,9 @@ from elicit.training import TrainingConfig, is_trained, train_monitor, training_
 from elicit.training.validation import ENOUGH, validation_parts
 
 SCHEMA = 1
-VALIDATED = 5  # training texts for each validation text: so, looking at all of them several times takes a small part of the time
+VALIDATED = (
+    5  # training texts for each validation text, where these are enough: looking at them takes little of the time
+)
 OF_ONE_METHOD = (DivergedError, DomainError, PromptError, ValueError)
 
 

@@ -122,14 +122,20 @@ def target_rows(
     }
     scores = {key: read_scores(path) for key, path in files.items() if path.is_file()}
     # Figures are on the texts that all have scored: one that scored few would take the others' texts away.
-    few = {key: held.coverage for key, held in scores.items() if held.coverage < SCORED}
-    left_out = [f"{target.name}: {key} scored {held:.0%} of the texts, and is left out" for key, held in few.items()]
-    figures, n = compared(test, {key: held for key, held in scores.items() if key not in few})
     keys = {
         (start, method): [f"{start} {method} {at}" for at in range(len(preset.seeds))]
         for start in STARTS
         for method in preset.methods
     }
+    left_out = []
+    for (start, method), names in keys.items():
+        fewest = min((scores[name].coverage for name in names if name in scores), default=1.0)
+        if fewest < SCORED:
+            left_out.append(f"{target.name}: {method}, {start}, scored {fewest:.0%} of the texts, and is left out")
+            scores = {name: held for name, held in scores.items() if name not in names}
+    if not scores:
+        return [], left_out
+    figures, n = compared(test, scores)
     means = {
         key: mean_over_seeds([figures[name] for name in names])
         for key, names in keys.items()

@@ -222,7 +222,10 @@ def row(target: str, way: Way, kept: Mapping[Way, Mapping[int, Scores]], test: D
     if way.reading == FORCED and way.budget:
         found["versus_at_once"] = versus(way, at_once, kept, test)
     if BY_KEYWORDS in kept:
-        found["versus_keyword"] = versus(way, BY_KEYWORDS, kept, test)
+        keyword = kept[BY_KEYWORDS]
+        if way.reading == WRITTEN:
+            keyword = {seed: as_words(held) for seed, held in keyword.items()}
+        found["versus_keyword"] = versus(way, BY_KEYWORDS, {**kept, BY_KEYWORDS: keyword}, test)
     if way.start != STARTS[0] and untrained in kept:
         found["versus_untrained"] = versus(way, untrained, kept, test)
     return found | {

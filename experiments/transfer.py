@@ -125,7 +125,7 @@ def run_transfer(preset: Preset, folder: Folder) -> Findings:
             if len(recipe.sources) == 1:
                 aurocs[recipe.sources[0], target] = auroc
     rows += [
-        {"kind": "mean", "of": kind, "trainings": len(held), "versus_untrained": mean_gain(held)}
+        {"kind": "mean", "of": kind, "pairs": len(held), "versus_untrained": mean_gain(held)}
         for kind, held in gains.items()
     ]
     distances = folder.part(lambda: domain_distances(folder, preset, domains), what="distances between domains")
@@ -341,12 +341,12 @@ def summary(rows: Sequence[Mapping[str, Any]], correlations: Mapping[str, Mappin
             f"median, from {min(gaps):.0%} to {max(gaps):.0%}."
         )
     raised = [
-        f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] by training on {row['of']}"
+        f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] by training on {row['of']} ({row['pairs']} trainings)"
         for row in rows
         if row["kind"] == "mean" and (gain := row["versus_untrained"])["value"] is not None
     ]
     if raised:
-        sentences.append(f"In the mean over these domains AUROC changes by {', '.join(raised)}.")
+        sentences.append(f"In the mean over trainings and their targets AUROC changes by {', '.join(raised)}.")
     for key, found in correlations.items():
         named = DISTANCES[key]
         if found["value"] is None:

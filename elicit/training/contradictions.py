@@ -18,15 +18,18 @@ def check_contradictions(domains: Sequence[Domain]) -> None:
     Raises:
         DomainError: two domains do; the message shows the pair.
     """
-    seen: dict[tuple[str, str], tuple[str, str, int, _Answer]] = {}
+    seen: dict[tuple[str, str], list[tuple[str, str, int, _Answer]]] = {}
     for domain in domains:
         wordings = list(_wordings(domain))
         for name, text, label in zip(domain.ids, domain.texts, domain.labels, strict=True):
             if label is None or not text.strip():
                 continue
             for question, answers in wordings:
-                other = seen.setdefault((question, normalise(text)), (domain.name, name, label, answers[label]))
-                if not other[3].contradicts(answers[label]):
+                before = seen.setdefault((question, normalise(text)), [])
+                other = next((held for held in before if held[3].contradicts(answers[label])), None)
+                if other is None:
+                    if all(answers[label] != held[3] for held in before):
+                        before.append((domain.name, name, label, answers[label]))
                     continue
                 masked = any(part.sensitive for part in domains)
                 shown = "a masked text" if masked else repr(text[:80])

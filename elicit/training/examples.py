@@ -28,7 +28,7 @@ class Example(TypedDict):
     """One sequence with k tokens that are learnt.
 
     Attributes:
-        number: which of all examples it is; −1 for those that are only looked at.
+        number: which of all examples it is; below 0 for those that are only looked at.
         head: number of the token ids that it begins with, in `Heads`.
         suffix: token ids that follow.
         reads: (k,) places of the suffix after which a token is predicted.
@@ -194,11 +194,12 @@ def numbered(examples: Sequence[Example]) -> list[Example]:
     """The examples of one stage with their numbers, and with weights that together are as much as their counts.
 
     The loss of a step is divided by the counts in it. Divided by the weights in it, a batch of one source or class, alone or with
-    few others, would weigh as much as any other batch, whatever its source or class is to count.
+    few others, would weigh as much as any other batch, whatever its source or class is to count. Those that count nothing go.
 
     Raises:
         DomainError: all weights are 0.
     """
+    examples = [example for example in examples if any(example["weights"])]
     weights = sum(sum(example["weights"]) for example in examples)
     if not weights > 0:
         raise DomainError(

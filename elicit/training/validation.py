@@ -31,26 +31,25 @@ class Validation:
     """Examples of one verdict each.
 
     Attributes:
-        examples: whose `head` is the number of a question's beginning.
-        verdicts: by that number, the question's verdict words.
-        sources: by that number, the names of the domains that ask it.
+        examples: the `number` of each is −1 less the place of its domain among the sources.
+        verdicts: by number of a question's beginning, its verdict words.
+        sources: names of the domains.
     """
 
     examples: Sequence[Example]
     verdicts: dict[int, Verdict]
-    sources: dict[int, str]
+    sources: Sequence[str]
 
     @classmethod
     def of(cls, model: LocalModel, domains: Sequence[Domain], heads: Heads, text_tokens: int) -> Validation:
         """At most `MOST` texts of each domain; `heads` receives the beginnings, and longer texts lose their middle."""
-        examples, verdicts, sources = list[Example](), dict[int, Verdict](), dict[int, str]()
-        for domain in domains:
+        examples, verdicts = list[Example](), dict[int, Verdict]()
+        for at, domain in enumerate(domains):
             prompt = model.prompt(domain.question)
-            head = heads.number(prompt.head)
-            verdicts[head] = prompt.verdict
-            sources[head] = ", ".join(filter(None, [sources.get(head), domain.name]))
-            examples += verdict_examples(model, domain.require_labels().balanced_sample(MOST), heads, text_tokens)
-        return cls(examples, verdicts, sources)
+            verdicts[heads.number(prompt.head)] = prompt.verdict
+            found = verdict_examples(model, domain.require_labels().balanced_sample(MOST), heads, text_tokens)
+            examples += [Example(**{**example, "number": -1 - at}) for example in found]
+        return cls(examples, verdicts, [domain.name for domain in domains])
 
     def is_flagged(self, example: Example) -> bool:
         """The example's label."""
@@ -58,7 +57,7 @@ class Validation:
 
     def rarer_class(self) -> dict[str, int]:
         """By source, examples of its rarer verdict: so many an AUROC rests on."""
-        labels = dict[int, list[bool]]()
+        labels: dict[str, list[bool]] = {name: [] for name in self.sources}
         for example in self.examples:
-            labels.setdefault(example["head"], []).append(self.is_flagged(example))
-        return {self.sources[head]: min(sum(held), len(held) - sum(held)) for head, held in labels.items()}
+            labels[self.sources[-1 - example["number"]]].append(self.is_flagged(example))
+        return {name: min(sum(held), len(held) - sum(held)) for name, held in labels.items()}

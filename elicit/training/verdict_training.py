@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import warnings
@@ -78,8 +79,11 @@ def train_monitor(
     report_to: str = "none",
     weights: Mapping[str, float] | None = None,
 ) -> VerdictMonitor:
-    """As `train`: the trained monitor alone. `training_notes` reads what was noted."""
-    return train(base, domains, folder, config, seed, validation, report_to, weights).monitor
+    """As `train`: the trained monitor alone. What was noted is logged, and `training_notes` reads it."""
+    trained = train(base, domains, folder, config, seed, validation, report_to, weights)
+    for note in trained.notes:
+        logging.getLogger(__name__).warning("%s", note)
+    return trained.monitor
 
 
 def train(

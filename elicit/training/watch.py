@@ -76,7 +76,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         elif AUROC in figures and self._learns and min(self._judges.values(), default=0) >= ENOUGH:
             best = max(entry.get(AUROC, 0.0) for entry in self.history)
             if best >= GOOD and figures[AUROC] - 0.5 < FALLEN * (best - 0.5):
-                fall = f"from {best:.2f} to {figures['eval_auroc']:.2f} at step {state.global_step}"
+                fall = f"from {best:.2f} to {figures[AUROC]:.2f} at step {state.global_step}"
                 self.diverged = f"the AUROC on validation texts fell {fall}"
         if self.diverged:
             control.should_training_stop, control.should_save = True, False
@@ -96,10 +96,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         ]
         if not weak:
             return None
+        why = "labels may be wrong, the learning rate too high, or the training too short"
+        if not self._learns:
+            why = "instructions, learnt last, may have undone what verdicts had taught"
         return (
             f"AUROC on the sources' own validation texts is little better than chance: {', '.join(weak)} (mean loss "
-            f"{last['eval_loss']:.2f}; guessing costs {math.log(2):.2f}); labels may be wrong, the learning rate too high, or the "
-            "training too short"
+            f"{last['eval_loss']:.2f}; guessing costs {math.log(2):.2f}); {why}"
         )
 
 

@@ -24,11 +24,13 @@ class Smoke:
 
     Attributes:
         out: the folder.
+        lock: held by whoever writes there.
         results: what results.json holds.
         before: what `finished_units` gave when it was interrupted.
     """
 
     out: Path
+    lock: FileLock
     results: dict[str, Any]
     before: Units
 
@@ -62,13 +64,14 @@ def smoke(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[
             if before:
                 raise KeyboardInterrupt
 
-        with FileLock(root / f"{name}.lock"), pytest.MonkeyPatch.context() as patch:
+        lock = FileLock(root / f"{name}.lock")
+        with lock, pytest.MonkeyPatch.context() as patch:
             if not done.is_file():
                 patch.setattr(local, "_load_weights", loaded)
                 with pytest.raises(KeyboardInterrupt):
                     conduct(name, "smoke", out, interrupt)
                 conduct(name, "smoke", out, lambda _: None)
                 write_json(done, before)
-        return Smoke(out, read_json(out / "results.json"), read_json(done))
+        return Smoke(out, lock, read_json(out / "results.json"), read_json(done))
 
     return run

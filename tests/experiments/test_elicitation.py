@@ -55,7 +55,8 @@ def test_the_smoke_rows_hold_both_starts_and_references_once(smoke: Callable[[st
     assert by_method["ccs"]["versus_transfer"]["value"] == pytest.approx(gain, abs=2e-6)
     # Both starts read all texts themselves, whatever was read before.
     assert all(row["tokens"] > 0 and row["seconds"] > 0 for row in rows if not row["method"].startswith("keyword"))
-    assert not list(run.out.rglob("readings.sqlite"))
+    with run.lock:
+        assert not list(run.out.rglob("readings.sqlite"))
     front = pareto(points(rows, "vader/tweets"))
     assert front
     assert [point.y for point in front] == sorted(point.y for point in front)
@@ -77,7 +78,7 @@ def test_a_method_that_scored_few_texts_takes_none_from_the_others(tmp_path: Pat
             held[f"toy/{method}"] = {"seconds": 1.0, "tokens": 1}
         write_json(tmp_path / start / "timings.json", held)
     found, left_out = target_rows(target, {start: [tmp_path / start] for start in STARTS}, preset)
-    assert left_out == ["toy: untrained ccs 0 scored 25% of the texts, and is left out"]
+    assert left_out == ["toy: ccs, untrained, scored 25% of the texts, and is left out"]
     assert {row["n"] for row in found} == {40}
     assert [row["start"] for row in found if row["method"] == "ccs"] == ["source-trained"]
 

@@ -109,6 +109,7 @@ def test_asked_again_it_computes_nothing_and_says_the_same(
     held = {path: path.read_bytes() for path in (run.out / "results.json", run.out / "report.html")}
     units = finished_units(run.out)
     monkeypatch.setattr("elicit.language_models.local.load_model", refuse)
-    conduct(name, "smoke", run.out, lambda _: None)
+    with run.lock:
+        conduct(name, "smoke", run.out, lambda _: None)
     assert {path: path.read_bytes() for path in held} == held
     assert finished_units(run.out) == units

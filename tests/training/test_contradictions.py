@@ -39,3 +39,15 @@ def test_what_one_source_asks_another_may_ask_in_its_wordings(wording: str, allo
     check_contradictions([asked, source("b", other, allowed)])
     with pytest.raises(DomainError, match="in opposite ways"):
         check_contradictions([asked, source("b", other, refused)])
+
+
+def test_every_source_is_compared_with_every_other() -> None:
+    """The second and third contradict each other in words alone; the first one contradicts neither."""
+    swapped = source("b", Question("Is it good?", "No", "Yes"), 0)  # its label 0 is Yes
+    true = source("c", Question("Is it good?", "True", "False"), 1)
+    first = source("a", Question("Is it good?", "Yes", "No"), 1)
+    for order in ([first, swapped, true], [first, true, swapped], [true, swapped, first]):
+        with pytest.raises(DomainError, match="in opposite ways"):
+            check_contradictions(order)
+    check_contradictions([first, swapped])
+    check_contradictions([first, true])

@@ -17,6 +17,7 @@ from elicit.training import train, train_monitor
 from elicit.training.examples import Heads, mixture, numbered, verdict_examples
 from elicit.training.trackers import check_tracker, logs_in
 from elicit.training.trainer import aurocs
+from elicit.training.validation import Validation
 from elicit.training.watch import Watch
 from tests.training.test_verdict_training import CONFIG, domain
 
@@ -105,16 +106,35 @@ def test_all_weights_of_a_stage_count_as_much_as_its_texts(base) -> None:
     assert [example["number"] for example in found] == list(range(12))
 
 
-def test_a_batch_of_texts_that_count_little_moves_little(base, tmp_path: Path) -> None:
-    """Batches of one text each: the loss of one that counts nothing is 0, not the mean of nothing."""
-    config = dataclasses.replace(CONFIG, batch_size=1, epochs=1.0)
-    found = train(
-        base, [domain("film").take(range(8))], tmp_path / "a", config, weights={str(row): 0.0 for row in range(4)}
-    )
-    losses = [row["loss"] for row in found.history[0] if "loss" in row]
-    assert all(math.isfinite(loss) for loss in losses)
+def test_texts_that_count_nothing_are_not_learnt_from(base, tmp_path: Path) -> None:
+    """Half of the texts, alone in their batches, would have a gradient of 0: no sign that it vanished."""
+    weights = {str(row): 0.0 for row in range(0, 64, 2)}
+    heads = Heads()
+    chosen = verdict_examples(base.model, domain("film").take(range(8)), heads, 512, weights=weights)
+    assert len(chosen) == 8
+    assert [example["number"] for example in numbered(chosen)] == [0, 1, 2, 3]
     with pytest.raises(DomainError, match="all examples have a weight of 0"):
         train(base, [domain("film")], tmp_path / "b", dataclasses.replace(CONFIG, source_weights={"film": 0.0}))
+
+
+def test_the_logged_loss_is_a_mean_however_rare_a_class_is(base, tmp_path: Path) -> None:
+    """Of 32 texts 2 are flagged and weigh 8 each: batches of 4 with one of them have a loss of a multiple of the others'."""
+    film = domain("film")
+    flagged = [row for row, label in enumerate(film.labels) if label][:2]
+    cleared = [row for row, label in enumerate(film.labels) if not label][:30]
+    config = dataclasses.replace(CONFIG, batch_size=4, epochs=1.0, learning_rate=1e-9)
+    found = train(base, [film.take([*flagged, *cleared])], tmp_path / "a", config)
+    losses = [row["loss"] for row in found.history[0] if "loss" in row]
+    assert len(losses) > 4
+    assert max(losses) / min(losses) < 2
+
+
+def test_sources_that_ask_one_question_are_judged_apart(base) -> None:
+    film, book = domain("film"), domain("book")
+    found = Validation.of(base.model, [film, book.take(range(10))], Heads(), 512)
+    assert len(found.verdicts) == 1
+    assert found.rarer_class() == {"film": 32, "book": min(sum(book.labels[:10]), 10 - sum(book.labels[:10]))}
+    assert {example["number"] for example in found.examples} == {-1, -2}
 
 
 def test_a_source_at_chance_is_named_beside_one_that_is_learnt() -> None:
@@ -134,6 +154,9 @@ def test_a_source_at_chance_is_named_beside_one_that_is_learnt() -> None:
     ]
     assert "0.52 on book (mean loss 0.60" in str(watch.weakness(12))
     assert watch.weakness(15) is None
+    after = Watch(lambda _: None, lambda _: None, {"film": 20}, learns=False)
+    after.history = [{"step": 5.0, "eval_loss": 0.7, "eval_auroc": 0.5}]
+    assert "instructions, learnt last, may have undone" in str(after.weakness(5))
     alone = Watch(lambda _: None, lambda _: None, {"film": 20}, learns=True)
     alone.history = [{"step": 5.0, "eval_loss": 0.7, "eval_auroc": 0.5}]
     assert "0.50 on film" in str(alone.weakness(5))
