@@ -271,7 +271,7 @@ def sections(rows: Sequence[dict[str, Any]], preset: Preset) -> list[Section]:
         f"AUROC against seconds, {said}.",
         scatter(panels, "seconds on this target", "AUROC", logarithmic=True, front=True),
         caption="Agreement against the seconds of eliciting and scoring, without source training. The line joins what nothing "
-        "else beats at its price.",
+        "else beats at its price; the tables name the other points.",
     )
     tables = [
         Table(

@@ -176,7 +176,7 @@ def curves(
 def scatter(
     panels: Mapping[str, Sequence[Point]], x: str, y: str, logarithmic: bool = False, front: bool = False
 ) -> str:
-    """Points, with their names where they have any: one panel per title, one legend of groups for all.
+    """Points, with names where they have any, or at the front alone: one panel per title, one legend of groups for all.
 
     Args:
         panels: title → points.
@@ -189,19 +189,20 @@ def scatter(
         groups = list(dict.fromkeys(point.group for held in panels.values() for point in held))
         figure, all_axes = _panels(list(panels), len(groups), columns=2)
         for held, axes in zip(panels.values(), all_axes, strict=True):
+            best = pareto(held) if front else held
             if front:
-                best = pareto(held)
                 axes.step([p.x for p in best], [p.y for p in best], where="post", color=MUTED, linewidth=1, zorder=1)
             for at, group in enumerate(groups):
                 own = [point for point in held if point.group == group]
                 axes.plot([p.x for p in own], [p.y for p in own], **_mark(at), markersize=6, zorder=3)
             if logarithmic and max(p.x for p in held) > 3 * min(p.x for p in held) > 0:
                 axes.set_xscale("log")
-                axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                wide = max(p.x for p in held) > 100 * min(p.x for p in held)
+                axes.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
                 axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
                 axes.xaxis.set_minor_formatter(NullFormatter())
             axes.margins(x=0.12, y=0.12)
-            _names(axes, held)
+            _names(axes, best)
             axes.set_xlabel(x)
         all_axes[0].set_ylabel(y)
         if any(groups):
@@ -338,18 +339,22 @@ def _hue_and_marker(at: int) -> dict[str, Any]:
 
 
 def _names(axes: Any, points: Sequence[Point]) -> None:
-    """Names beside their points, from the top; one that would cover the name above it moves down."""
-    low, high = axes.get_ylim()
-    line = (high - low) * 0.045
+    """Names beside their points, towards the middle, from the top; one that would cover the name above it moves down."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    middle = math.sqrt(left * right) if axes.get_xscale() == "log" else (left + right) / 2
+    line = (high - low) * 0.06
     lowest = math.inf
     for point in sorted((p for p in points if p.name), key=lambda point: -point.y):
-        place = min(point.y, lowest - line)
-        lowest = place
+        lowest = min(point.y, lowest - line)
         axes.annotate(
             point.name,
             (point.x, point.y),
-            xytext=(7, 0 if place == point.y else (place - point.y) / (high - low) * 190),
+            xytext=(
+                7 if point.x < middle else -7,
+                (lowest - point.y) / (high - low) * 190 + 7,
+            ),  # above the line of a front
             textcoords="offset points",
+            ha="left" if point.x < middle else "right",
             va="center",
             fontsize=8,
             color=INK,
