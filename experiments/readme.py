@@ -146,7 +146,7 @@ def prompt_change(results: Results) -> str:
         if row["kind"] == "suite"
     ]
     head = ["schedule", "follows the question", "above verdicts alone", "growth of the loss on instructions"]
-    return f"{bullets(results['summary'])}\n\n{markdown([*head, *(f'AUROC {target}' for target in targets)], body)}"
+    return markdown([*head, *(f"AUROC {target}" for target in targets)], body)
 
 
 def transfer(results: Results) -> str:
