@@ -42,9 +42,7 @@ from elicit.training import TrainingConfig, is_trained, train_monitor, training_
 from elicit.training.validation import ENOUGH, validation_parts
 
 SCHEMA = 1
-VALIDATED = (
-    5  # training texts for each validation text, where these are enough: looking at them takes little of the time
-)
+VALIDATED = 5  # training texts for each validation text, as long as these are enough to judge by
 OF_ONE_METHOD = (DivergedError, DomainError, PromptError, ValueError)
 
 

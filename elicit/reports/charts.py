@@ -349,10 +349,8 @@ def _names(axes: Any, points: Sequence[Point]) -> None:
         axes.annotate(
             point.name,
             (point.x, point.y),
-            xytext=(
-                7 if point.x < middle else -7,
-                (lowest - point.y) / (high - low) * 190 + 7,
-            ),  # above the line of a front
+            # A little above the point, where the line of a front does not strike through it.
+            xytext=(7 if point.x < middle else -7, (lowest - point.y) / (high - low) * 190 + 7),
             textcoords="offset points",
             ha="left" if point.x < middle else "right",
             va="center",
