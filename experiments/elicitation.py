@@ -260,19 +260,19 @@ def points(rows: Sequence[dict[str, Any]], target: str) -> list[Point]:
 
 def sections(rows: Sequence[dict[str, Any]], preset: Preset) -> list[Section]:
     """The front of agreement against cost, and a table per target."""
-    panels = {target: points(rows, target) for target in preset.targets}
+    panels = {target: held for target in preset.targets if (held := points(rows, target))}
     said = "; ".join(
         f"{target}: " + ", ".join(f"{point.name} {point.y:.3f} in {point.x:.1f} s" for point in held)
         for target, held in panels.items()
     )
-    front = Drawing(
-        "front",
-        "front",
-        f"AUROC against seconds, {said}.",
-        scatter(panels, "seconds on this target", "AUROC", logarithmic=True, front=True),
-        caption="Agreement against the seconds of eliciting and scoring, without source training. The line joins what nothing "
-        "else beats at its price; the tables name the other points.",
-    )
+    fronts = []
+    if panels:
+        drawn = scatter(panels, "seconds on this target", "AUROC", logarithmic=True, front=True)
+        caption = (
+            "Agreement against the seconds of eliciting and scoring, without source training. The line joins what nothing else "
+            "beats at its price; the tables name the other points."
+        )
+        fronts = [Drawing("front", "front", f"AUROC against seconds, {said}.", drawn, caption=caption)]
     tables = [
         Table(
             f"{target}: means over seeds, 95 % intervals over texts and seeds",
@@ -300,7 +300,7 @@ def sections(rows: Sequence[dict[str, Any]], preset: Preset) -> list[Section]:
         )
         for target in preset.targets
     ]
-    return [Section("Agreement against cost", drawings=[front]), Section("Targets", tables=tables)]
+    return [Section("Agreement against cost", drawings=fronts), Section("Targets", tables=tables)]
 
 
 MEASURED = (

@@ -26,9 +26,7 @@ from elicit.training.validation import Validation
 # Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
 PACK_TOKENS = {"cpu": 768, "cuda": 4096}
 VALIDATED = 64  # validation examples per forward pass
-COMPARED = (
-    16  # logits, at most, in which a quick way to them is compared with the plain one; those of two examples at least
-)
+COMPARED = 16  # logits in which a quick way is compared with the plain one: at most so many, or those of two examples
 HALF = 1e-4  # the eps of a dtype of half precision is above it
 
 Logits = Callable[[Any, Batch, Sequence[Sequence[int]]], torch.Tensor]

@@ -14,7 +14,7 @@ from elicit.evaluation.score_files import write_scores
 from elicit.files import write_json
 from elicit.monitors.scores import scores_from
 from elicit.reports.charts import pareto
-from experiments.elicitation import PRESETS, STARTS, alarms, cost, points, seeds_in_words, target_rows
+from experiments.elicitation import PRESETS, STARTS, alarms, cost, points, sections, seeds_in_words, target_rows
 from tests.experiments.conftest import Smoke
 
 
@@ -89,3 +89,10 @@ def test_a_warning_of_several_seeds_is_said_once() -> None:
     assert alarms(results) == ["w", "t, m: flat"]
     assert alarms(failed) == ["t, m failed: no direction"]
     assert (seeds_in_words([0, 2]), seeds_in_words([1])) == ("seeds 0, 2", "seed 1")
+
+
+def test_a_target_on_which_nothing_is_left_to_compare_has_no_front() -> None:
+    preset = replace(PRESETS["smoke"], targets=("toy",))
+    agreement, targets = sections([], preset)
+    assert not agreement.drawings
+    assert [table.rows for table in targets.tables] == [[]]
