@@ -179,7 +179,7 @@ def run(out: Path, methods: tuple[str, ...], **options: Any) -> None:
 def plan(out: Path | None, tokens_per_second: float | None, methods: tuple[str, ...], **options: Any) -> None:
     """Tokens, time and disk of a run before it is started; it takes what `elicit run` takes."""
     from elicit.planning import plan as plan_run
-    from elicit.runs import RunConfig
+    from elicit.run_config import RunConfig
 
     config = RunConfig(methods=_chosen(methods, options["model"]), **options)
     click.echo(plan_run(config, out, tokens_per_second, say=lambda line: click.echo(line, err=True)))
@@ -321,7 +321,7 @@ def score(
         # A threshold was fitted for the monitor's own question and says nothing about another.
         loaded.question, calibration = asked, None
     total, unscored = score_file(loaded, texts, out, calibration, key, folder if folder.is_dir() else None)
-    click.echo(f"scores: {out}" + (f" ({unscored} texts are unscored; each line says why)" if unscored else ""))
+    click.echo(f"scores: {out}" + (f" (unscored: {unscored}; each line says why)" if unscored else ""))
     if total and unscored == total:
         raise click.ClickException(f"none of the {total} texts could be scored; {out} says why")
 
@@ -443,7 +443,7 @@ def _all_methods(model: str = "") -> tuple[str, ...]:
 
 
 def _run(out: Path, **options: Any) -> None:
-    from elicit.runs import RunConfig
+    from elicit.run_config import RunConfig
     from elicit.runs import run as run_config
 
     command = shlex.join(["elicit", *sys.argv[1:]])

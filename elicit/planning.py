@@ -28,7 +28,8 @@ from elicit.methods import METHODS
 from elicit.methods.cost import START, UNTRAINED, Kind, Pass, SentTexts, Sizes, Texts
 from elicit.methods.states import upper_layers
 from elicit.monitors import VerdictMonitor
-from elicit.runs import Domains, RunConfig, cannot, is_done
+from elicit.run_config import Domains, RunConfig, cannot
+from elicit.runs import is_done
 from elicit.training import TrainingConfig, is_trained, train_monitor
 
 LONG_ENOUGH = 1.5  # seconds of a measurement
@@ -266,7 +267,13 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
     if training and needed and not trained:
         # One training on all sources, with one start.
         together = replace(training[0], tokens=sum(one.tokens for one in training))
-        yield Line("", "source training", (together,), counted.adapter)
+        asked = config.training(config.source_texts)
+        count = sum(min(texts.count, config.source_texts) for texts in sources)
+        looks = [
+            counted.texts("validation texts", part).validated(asked, count)
+            for part in domains.validation(config.source_texts)
+        ]
+        yield Line("", "source training", (together, *looks), counted.adapter)
     yield from lines
 
 

@@ -9,7 +9,6 @@ results.json, figures/, report.html
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import time
@@ -22,13 +21,11 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
-from elicit.domains import Domain, check_names, check_overlap, drop_overlap, load_domain
-from elicit.domains.domain import FEWEST_ROWS
+from elicit.domains import Domain
 from elicit.errors import DivergedError, DomainError, PromptError, RunError
 from elicit.evaluation import evaluate_target
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
-from elicit.language_models.address import is_endpoint
 from elicit.language_models.language_model import LanguageModel, load_language_model
 from elicit.methods import METHODS, Elicited, Ingredients, Method
 from elicit.methods.states import read_upper_layers
@@ -36,56 +33,13 @@ from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_ca
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
+from elicit.run_config import Domains, RunConfig, cannot
 from elicit.run_folder import changed_versions, claim, entries, note_versions, versions
 from elicit.timings import TIMINGS, Timings, read_timings
-from elicit.training import TrainingConfig, is_trained, train_monitor, training_notes
-from elicit.training.validation import ENOUGH, validation_parts
+from elicit.training import is_trained, train_monitor, training_notes
 
 SCHEMA = 1
-VALIDATED = 5  # training texts for each validation text, as long as these are enough to judge by
 OF_ONE_METHOD = (DivergedError, DomainError, PromptError, ValueError)
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides what a run computes.
-
-    Attributes:
-        model: catalogue name, folder, GGUF file, hub id or address of a served model.
-        sources: labelled domains to train on; without any, label-free methods start from the untrained model.
-        targets: domains to elicit monitors for.
-        methods: names from `elicit methods`.
-        seed: of everything random.
-        dtype, device: of the language model.
-        source_texts: at most this many texts of each source are trained on.
-        target_texts: at most this many texts of a target's training split are used, with or without labels.
-        calibration_texts: at most this many of its calibration split.
-        test_texts: at most this many of its test split are scored.
-        epochs, batch_size, learning_rate, rank, shots: of training.
-        drop_overlap: train without the texts that a target holds too, where a source that holds such texts is refused otherwise.
-    """
-
-    model: str
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    methods: tuple[str, ...]
-    seed: int = 0
-    dtype: str = "auto"
-    device: str = "auto"
-    source_texts: int = 800
-    target_texts: int = 400
-    calibration_texts: int = 200
-    test_texts: int = 1000
-    epochs: float = 2.0
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    rank: int = 16
-    shots: float = 0.0
-    drop_overlap: bool = False
-
-    def training(self, texts: int) -> TrainingConfig:
-        """The training's part of the configuration."""
-        return TrainingConfig(texts, self.epochs, self.batch_size, self.learning_rate, self.rank, shots=self.shots)
 
 
 @dataclass(frozen=True)
@@ -127,63 +81,6 @@ def run(
                 f"the run in {out} cannot go on: {error}; if nothing can be written there, make room or choose another --out, then "
                 "run the same command again: what is done stays done"
             ) from error
-
-
-class Domains:
-    """The run's domains, loaded and checked before any model is."""
-
-    def __init__(self, config: RunConfig) -> None:
-        for name in config.methods:
-            if name not in METHODS:
-                close = difflib.get_close_matches(name, METHODS, n=1)
-                meant = f"; did you mean {close[0]}?" if close else ""
-                raise RunError(f"there is no method {name!r}{meant} (`elicit methods` lists them)")
-        if is_endpoint(config.model):
-            _refuse_what_needs_weights(config)
-        if not config.targets:
-            raise RunError("name at least one --target")
-        if not config.sources and all(METHODS[name].labels == "source" for name in config.methods):
-            raise RunError(f"no source labels for {', '.join(config.methods)}; name at least one --source")
-        self.sources = [load_domain(name) for name in config.sources]
-        self.targets = [load_domain(name) for name in config.targets]
-        check_names("sources", self.sources)
-        check_names("targets", self.targets)
-        self.warnings: list[str] = []
-        if not config.drop_overlap:
-            check_overlap(self.sources, self.targets)
-        for i, source in enumerate(self.sources):
-            self.sources[i] = drop_overlap(source, self.targets)
-            if dropped := len(source) - len(self.sources[i]):
-                self.warnings.append(f"{dropped} texts of {source.name} are in a target too and were not trained on")
-            self.sources[i].require_labels()
-            self.sources[i].train.require_labels()
-        for target in self.targets:
-            for split in (target.train, target.calibration, target.test):  # raises when groups leave one of them empty
-                assert len(split)
-
-    def hashes(self) -> dict[str, str]:
-        """Fingerprint of each domain by its part in the run: a run is not continued on changed data."""
-        parts = [("source", self.sources), ("target", self.targets)]
-        return {
-            f"{part} {i}, {domain.name}": domain.fingerprint()
-            for part, domains in parts
-            for i, domain in enumerate(domains, start=1)
-        }
-
-
-def _refuse_what_needs_weights(config: RunConfig) -> None:
-    """A server has no hidden states to give, and trains nothing."""
-    for name in config.methods:
-        needs = METHODS[name].needs
-        if needs != "verdicts":
-            raise RunError(
-                f"{name} needs {needs}, and a server gives verdicts alone; leave it out or name the model's folder or hub id"
-            )
-        if config.sources and METHODS[name].label_free is not None:
-            raise RunError(
-                f"with a --source, {name} starts from a monitor that is trained here, and a server trains nothing; leave "
-                "--source out, or train with --model FOLDER, serve the adapter, and name it: --model endpoint:URL#ADAPTER"
-            )
 
 
 class _Run:
@@ -257,7 +154,7 @@ class _Run:
                     folder,
                     self.config.training(self.config.source_texts),
                     self.config.seed,
-                    validation_parts(self.domains.sources, max(2 * ENOUGH, self.config.source_texts // VALIDATED)),
+                    self.domains.validation(self.config.source_texts),
                 )
         start = VerdictMonitor(untrained.model.with_adapter(folder))
         if not (folder.parent / "monitor.json").is_file():
@@ -495,21 +392,3 @@ def is_done(out: Path, target: Domain, method: Method) -> bool:
     """Whether a run's folder holds what a method found on a target."""
     calibration = out / "monitors" / target.name / method.name / "calibration.json"
     return (out / "scores" / target.name / f"{method.name}.jsonl").is_file() and calibration.is_file()
-
-
-def cannot(config: RunConfig, method: Method, target: Domain) -> str | None:
-    """Why a method has nothing to run on here, or None."""
-    if method.labels == "source" and not config.sources:
-        return "there is no source"
-    if method.labels == "target":
-        return _too_few_labels(target.train.sample(config.target_texts))
-    return None
-
-
-def _too_few_labels(train: Domain) -> str | None:
-    known = [label for label in train.labels if label is not None]
-    if not known:
-        return "the target has no labels"
-    if len(set(known)) < 2 or len(known) < FEWEST_ROWS:
-        return f"the target's training split has {len(known)} labels of {len(set(known))} classes"
-    return None

@@ -108,7 +108,7 @@ def run_control(preset: Preset, folder: Folder) -> Findings:
     steps = step_domain(f"{name}/steps", question, [held[key] for key in labelled.ids], preset.steps)
     warnings = []
     if len(domain) > len(labelled):
-        warnings.append(f"{len(domain) - len(labelled)} transcripts have no label and are left out")
+        warnings.append(f"transcripts without a label, which are left out: {len(domain) - len(labelled)}")
     known_labels = [label for label in labelled.labels if label is not None]
     if (few := few_groups(known_labels, labelled.groups)) is not None:
         warnings.append(few)

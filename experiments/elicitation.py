@@ -19,7 +19,8 @@ from elicit.reports.cells import percent, share, signed
 from elicit.reports.charts import Point, pareto, scatter
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
-from elicit.runs import RunConfig, run
+from elicit.run_config import RunConfig
+from elicit.runs import run
 from experiments.experiment import Findings, Folder, compared
 
 

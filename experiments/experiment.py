@@ -153,7 +153,7 @@ class Folder:
         chosen = part.balanced_sample(texts)
         said = []
         if dropped := len(whole) - len(part):
-            said.append(f"{dropped} of its training texts are in a target too, and were left out")
+            said.append(f"training texts left out, since a target holds them too: {dropped}")
         if len(chosen) < texts:
             said.append(f"it has {len(chosen)} training texts, fewer than the {texts} that the preset asks for")
         write_json(self.out / "notes" / "sources" / f"{name}.json", said)

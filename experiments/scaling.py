@@ -82,7 +82,7 @@ def run_scaling(preset: Preset, folder: Folder) -> Findings:
     part = drop_overlap(source.train, targets).require_labels()
     warnings = []
     if dropped := len(source.train.require_labels()) - len(part):
-        warnings.append(f"{dropped} texts of {source.name} are in a target too and were not trained on")
+        warnings.append(f"{source.name}: texts not trained on, since a target holds them too: {dropped}")
     enough(part, preset.adjacent)
     rows: list[dict[str, Any]] = []
     for target, test in zip(targets, tests, strict=True):

@@ -150,7 +150,7 @@ def training_parts(domains: Mapping[str, Domain]) -> tuple[dict[str, Domain], li
             domain.train, [other for key, other in domains.items() if key != name]
         ).require_labels()
         if dropped := len(domain.train.require_labels()) - len(parts[name]):
-            warnings.append(f"{dropped} texts of {name} are in another domain too and were not trained on")
+            warnings.append(f"{name}: texts not trained on, since another domain holds them too: {dropped}")
     return parts, warnings
 
 

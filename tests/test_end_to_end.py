@@ -7,7 +7,8 @@ from peft import PeftModel
 
 from elicit import load_domain, load_monitor
 from elicit.language_models.loading import load_model
-from elicit.runs import RunConfig, run
+from elicit.run_config import RunConfig
+from elicit.runs import run
 
 METHODS = ("untrained", "transfer", "ccs", "keyword-source", "keyword-target")
 

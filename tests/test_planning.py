@@ -13,7 +13,8 @@ from elicit.cli import main
 from elicit.domains import Question, Row, make_domain
 from elicit.methods.cost import SentTexts, Texts
 from elicit.planning import Line, Pass, Plan, Speed, _training_rate, plan
-from elicit.runs import RunConfig, run
+from elicit.run_config import RunConfig
+from elicit.runs import run
 from elicit.training import TrainingConfig
 from tests.language_models.servers import Proxy, Toy
 from tests.runs.conftest import model_folder, rows_about, write_domain  # noqa: F401  # a fixture
@@ -37,6 +38,10 @@ def test_passes_by_hand() -> None:
     # Two batches an epoch, each with the head once.
     config = TrainingConfig(texts=4, epochs=1.5, batch_size=3)
     assert FEW.trained(config, "start").tokens == 1.5 * (2 * 100 + 32 + 4 * 3)
+    # 20 texts are 7 steps of 3, each of which is followed by a look at all four in one batch.
+    assert FEW.validated(replace(config, epochs=1.0), trained_on=20).tokens == 7 * (100 + 32 + 4 * 3)
+    # Of 67 steps every 13th.
+    assert FEW.validated(replace(config, epochs=1.0), trained_on=200).tokens == 5 * (100 + 32 + 4 * 3)
     half = FEW.at_most(2)
     assert (half.count, half.tokens, half.shots, half.learnt) == (2, 20, 18, 16)
     assert FEW.at_most(9) is FEW
@@ -159,8 +164,10 @@ def test_other_hardware_is_reckoned_with_without_the_weights(config, monkeypatch
     result = CliRunner().invoke(main, ["plan", *asked, *sizes, "--tokens-per-second", "100"])
     assert result.exit_code == 0, result.output
     rows = {line.split("  ")[0]: line.split() for line in result.output.splitlines() if line}
-    trained = int(rows["source training"][3].replace(",", ""))
-    assert rows["source training"][4:6] == [f"{3 * trained / 100:.0f}", "s"]
+    # Three times 40 training texts of one epoch, and a look at the 24 calibration texts after each of three steps.
+    looked, trained = (int(cell.replace(",", "")) for cell in rows["source training"][2:4])
+    assert 0 < looked < 3 * trained
+    assert rows["source training"][4:6] == [f"{(looked + 3 * trained) / 100:.0f}", "s"]
     assert rows["self-training"][1] == "≤"
 
 

@@ -20,7 +20,7 @@ from elicit.monitors import VerdictMonitor
 from elicit.processes import joined, spread, together
 from elicit.training import is_trained, train
 from tests.runs.conftest import model_folder, rows_about, write_domain  # noqa: F401  # a fixture
-from tests.training.test_verdict_training import CONFIG, domain
+from tests.training.conftest import CONFIG, domain
 
 ROOT = Path(__file__).parents[1]
 

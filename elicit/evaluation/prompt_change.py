@@ -158,7 +158,7 @@ def prompt_change(model: LanguageModel, domain: Domain) -> PromptChange:
     # What stands in the middle of a long text is asked about and not read.
     whole = np.flatnonzero(~model.log_odds(known.question, known.texts, description="trained question").truncated)
     if len(whole) < len(known):
-        skipped.append(f"{len(known) - len(whole)} texts that are too long to be read whole")
+        skipped.append(f"texts too long to be read whole: {len(known) - len(whole)}")
         known, truth = known.take(whole), truth[whole]
     if truth.all() or not truth.any():
         raise DomainError(f"{domain.name}: the prompt-change suite needs texts of both classes that can be read whole")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from elicit.training import TrainingConfig
+from elicit.training.validation import TOGETHER, check_interval
 
 START = "start"  # the monitor that label-free methods start from
 UNTRAINED = "untrained"
@@ -129,6 +130,12 @@ class Texts:
         tokens += round(config.shots * texts.examples(texts.count))
         return Pass(model, f"training on {self.name}", "training", round(config.epochs * tokens), at_most=at_most)
 
+    def validated(self, config: TrainingConfig, trained_on: int, model: str = START) -> Pass:
+        """Every text, cut as in training, each time that a training on so many texts is looked at."""
+        steps = config.steps(trained_on)
+        tokens = -(-self.count // TOGETHER) * self.head + self.learnt + self.count * self.tail
+        return Pass(model, f"{self.name} on the way", "reading", steps // check_interval(steps) * tokens)
+
 
 class SentTexts(Texts):
     """Texts for a server: each verdict is a prompt of its own, which is sent whole and answered with a token."""
@@ -147,10 +154,6 @@ class SentTexts(Texts):
         before = (each - 1) / 2 * self.examples(self.count) / max(1, self.count)  # on average, before a text
         tokens = self.shots + self.count * (self.head + before + self.tail + 1)
         return replace(super().packed(size, times, model), tokens=round(times * tokens))
-
-    def _seen(self, more: int = 0) -> float:
-        """Tokens before a token of a text, on average, when so many more stand before the text."""
-        return self.head + more + (self.tokens / max(1, self.count) + self.tail) / 2
 
     def thought(self, most: int, model: str = START) -> Iterator[Pass]:
         writing, reading = super().thought(most, model)

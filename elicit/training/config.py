@@ -64,6 +64,10 @@ class TrainingConfig:
     length_grouping: bool = False
     patience: int = 0
 
+    def steps(self, examples: int) -> int:
+        """Steps of one stage over so many examples."""
+        return max(1, round(examples * self.epochs / (self.batch_size * self.accumulation)))
+
 
 def check_source_weights(config: TrainingConfig, domains: Sequence[Domain]) -> None:
     """Refuse a weight for a source that is not there.

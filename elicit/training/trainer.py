@@ -21,11 +21,10 @@ from elicit.language_models.engine import FAILURES, sliding_window
 from elicit.training.examples import Heads, collate
 from elicit.training.packing import Batch, packed_logits, packs, padded_logits, share_of
 from elicit.training.trunk import Trunk
-from elicit.training.validation import Validation
+from elicit.training.validation import TOGETHER, Validation
 
 # Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
 PACK_TOKENS = {"cpu": 768, "cuda": 4096}
-VALIDATED = 64  # validation examples per forward pass
 COMPARED = 16  # logits in which a quick way is compared with the plain one: at most so many, or those of two examples
 HALF = 1e-4  # the eps of a dtype of half precision is above it
 
@@ -226,8 +225,8 @@ class VerdictTrainer(Trainer):  # type: ignore[misc]
         self.model.eval()
         labels, losses, odds, asked = list[bool](), list[float](), list[float](), list[int]()
         share = self.validation.examples[self.accelerator.process_index :: self.accelerator.num_processes]
-        for start in range(0, len(share), VALIDATED):
-            batch = self._prepare_inputs(collate(share[start : start + VALIDATED]))
+        for start in range(0, len(share), TOGETHER):
+            batch = self._prepare_inputs(collate(share[start : start + TOGETHER]))
             for logits, part in self._logits(self.model, batch):
                 values, targets = logits.float(), part["targets"][:, 0]
                 losses += functional.cross_entropy(values, targets, reduction="none").tolist()

@@ -12,7 +12,14 @@ from elicit.language_models.prompts import Verdict
 from elicit.training.examples import Example, Heads, verdict_examples
 
 MOST = 200  # texts of each source
+CHECKS = 5  # validations, and checkpoints, of one stage
+TOGETHER = 64  # texts per forward pass
 ENOUGH = 20  # of each class, whose AUROC can be told from chance: its standard error there is 0.09
+
+
+def check_interval(steps: int) -> int:
+    """Steps of a stage from one validation, and one checkpoint, to the next."""
+    return max(1, steps // CHECKS)
 
 
 def validation_parts(sources: Sequence[Domain], texts: int = MOST) -> list[Domain]:

@@ -38,7 +38,7 @@ from elicit.training.contradictions import check_contradictions
 from elicit.training.examples import Example, Heads, collate, instruction_examples, mixture, numbered, verdict_examples
 from elicit.training.instructions import load_instructions
 from elicit.training.trackers import check_tracker, logs_in
-from elicit.training.validation import Validation
+from elicit.training.validation import Validation, check_interval
 
 HISTORY = "training_history.json"  # the last file of a training: with it the folder is complete
 WRITER = ("PytorchStreamWriter", "inline_container")
@@ -46,7 +46,6 @@ SHARDED = {
     "ACCELERATE_USE_FSDP": "true",
     "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3",
 }  # what `accelerate launch` says of them
-CHECKS = 5  # checkpoints, and validations, of one stage
 History = list[dict[str, float]]  # of a stage, figures by step
 
 
@@ -288,7 +287,7 @@ class _Stage:
         config, checkpoints, notes = self.config, self.folder / "checkpoints", list(notes)
         # Under autocast the adapter's float32 weights are cast for each product, where PEFT alone would cast all activations.
         half = self.dtype == torch.bfloat16
-        steps = max(1, round(len(self.examples) * config.epochs / (config.batch_size * config.accumulation)))
+        steps = config.steps(len(self.examples))
         with (
             _learning(model, config, self.seed) as learner,
             disable_input_dtype_casting(learner, active=half and not config.full),
@@ -338,7 +337,7 @@ class _Stage:
 
         config, validated = self.config, bool(self.validation.examples)
         device = model.transformers_model.device.type
-        every = max(1, steps // CHECKS)
+        every = check_interval(steps)
         arguments = TrainingArguments(
             output_dir=str(self.folder / "checkpoints"),
             per_device_train_batch_size=config.batch_size,

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from elicit.domains import Question, Row, make_domain
 from elicit.evaluation.score_files import write_scores
 from elicit.files import write_json
 from elicit.monitors.scores import scores_from
-from elicit.reports.charts import pareto
-from experiments.elicitation import PRESETS, STARTS, alarms, cost, points, sections, seeds_in_words, target_rows
-from tests.experiments.conftest import Smoke
+from experiments.elicitation import PRESETS, STARTS, alarms, cost, sections, seeds_in_words, target_rows
 
 
 def test_a_reading_that_several_methods_share_is_charged_to_each() -> None:
@@ -40,26 +35,6 @@ def test_a_reading_that_several_methods_share_is_charged_to_each() -> None:
     # A probe on target labels reads what the label-free ones read; probes on source labels read something else.
     assert cost(timings[:1], "t", "probe-target", "tokens") == 900
     assert cost(timings[:1], "t", "mean-difference-source", "tokens") == 2000
-
-
-def test_the_smoke_rows_hold_both_starts_and_references_once(smoke: Callable[[str], Smoke]) -> None:
-    run = smoke("elicitation")
-    rows = run.results["rows"]
-    assert sorted(row["start"] for row in rows if row["method"] == "ccs") == ["source-trained", "untrained"]
-    assert [row["start"] for row in rows if row["method"] == "untrained"] == [""]
-    labels = {(row["start"], row["method"]): row["labels_used"] for row in rows}
-    assert labels["source-trained", "ccs"] == "source"
-    assert labels["untrained", "ccs"] == "none"
-    by_method = {row["method"]: row for row in rows if row["start"] != "untrained"}
-    gain = by_method["ccs"]["auroc"]["value"] - by_method["transfer"]["auroc"]["value"]
-    assert by_method["ccs"]["versus_transfer"]["value"] == pytest.approx(gain, abs=2e-6)
-    # Both starts read all texts themselves, whatever was read before.
-    assert all(row["tokens"] > 0 and row["seconds"] > 0 for row in rows if not row["method"].startswith("keyword"))
-    with run.lock:
-        assert not list(run.out.rglob("readings.sqlite"))
-    front = pareto(points(rows, "vader/tweets"))
-    assert front
-    assert [point.y for point in front] == sorted(point.y for point in front)
 
 
 def test_a_method_that_scored_few_texts_takes_none_from_the_others(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_a_source_leaves_out_what_targets_hold_and_says_what_it_lacks(tmp_path: 
     assert len(part) == len(source.train) - 1
     assert shared not in part.texts
     assert [line for line in notes(tmp_path) if line.startswith("sources/films/all: ")] == [
-        "sources/films/all: 1 of its training texts are in a target too, and were left out",
+        "sources/films/all: training texts left out, since a target holds them too: 1",
         f"sources/films/all: it has {len(part)} training texts, fewer than the 1000 that the preset asks for",
     ]
     assert sum(Folder(tmp_path).source("films/all", [target], 20).labels) == 10

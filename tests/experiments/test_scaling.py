@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,6 @@ from elicit.domains import Question, Row, drop_overlap, load_domain, make_domain
 from elicit.errors import DomainError
 from elicit.evaluation import Resampled
 from experiments.scaling import PRESETS, crossing, drawn, enough, worth
-from tests.experiments.conftest import Smoke
 
 LABELS = (0, 15, 63)
 
@@ -55,16 +52,6 @@ def test_more_labels_than_there_are_is_an_error_before_training() -> None:
     enough(part, (0, 40))
     with pytest.raises(DomainError, match="d: 40 labelled texts to train on, but 41 are asked for"):
         enough(part, (0, 41))
-
-
-def test_the_smoke_grid_is_whole_and_its_corner_is_the_untrained_model(smoke: Callable[[str], Smoke]) -> None:
-    run = smoke("scaling")
-    cells = [row for row in run.results["rows"] if row["kind"] == "cell"]
-    assert len(cells) == 2 * 2
-    assert (run.out / "scores" / "vader" / "nyt" / "untrained.jsonl").is_file()
-    trained = {path.name for path in (run.out / "monitors").iterdir()}
-    assert trained == {"adjacent-16-0", "vader-nyt-adjacent-0-target-8-0", "vader-nyt-adjacent-16-target-8-0"}
-    assert all(row["versus_no_adjacent"]["value"] is None for row in cells if not row["adjacent_labels"])
 
 
 def test_labels_are_drawn_by_seed_and_smaller_sets_are_parts_of_larger_ones() -> None:

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from elicit.reports.charts import pareto
 from experiments import EXPERIMENTS, readme
+from experiments.elicitation import points
 from experiments.experiment import SCHEMA, conduct
+from experiments.transfer import OWN, SINGLE
 from tests.experiments.conftest import Smoke, finished_units
 
-pytestmark = pytest.mark.parametrize("name", EXPERIMENTS)
+of_each = pytest.mark.parametrize("name", EXPERIMENTS)
 
 
 def figures(held: Any) -> Iterator[Mapping[str, Any]]:
@@ -30,6 +33,7 @@ def figures(held: Any) -> Iterator[Mapping[str, Any]]:
             yield from figures(value)
 
 
+@of_each
 def test_results_say_what_was_asked_and_how_sure_every_figure_is(smoke: Callable[[str], Smoke], name: str) -> None:
     run = smoke(name)
     results = run.results
@@ -52,6 +56,7 @@ def test_results_say_what_was_asked_and_how_sure_every_figure_is(smoke: Callable
     assert all((0 < row["coverage"] <= 1 and row["n"] > 0) or row["n"] == row["coverage"] == 0 for row in measured)
 
 
+@of_each
 def test_the_report_holds_every_figure_warning_and_the_command(smoke: Callable[[str], Smoke], name: str) -> None:
     run = smoke(name)
     page = (run.out / "report.html").read_text(encoding="utf-8")
@@ -67,6 +72,7 @@ def test_the_report_holds_every_figure_warning_and_the_command(smoke: Callable[[
     assert "http:" not in page.split("</head>")[0]
 
 
+@of_each
 def test_the_readme_could_show_it(smoke: Callable[[str], Smoke], name: str) -> None:
     run = smoke(name)
     for drawing in readme.DRAWINGS.get(name, ()):
@@ -93,6 +99,7 @@ def test_a_browser_opens_the_page_without_a_complaint(smoke: Callable[[str], Smo
     assert seen.stdout.count("<svg ") == len(list((run.out / "figures").glob("*.svg")))
 
 
+@of_each
 def test_what_was_done_before_an_interruption_is_not_done_again(smoke: Callable[[str], Smoke], name: str) -> None:
     run = smoke(name)
     assert run.before
@@ -100,6 +107,7 @@ def test_what_was_done_before_an_interruption_is_not_done_again(smoke: Callable[
     assert {path: now[path] for path in run.before} == run.before
 
 
+@of_each
 def test_asked_again_it_computes_nothing_and_says_the_same(
     smoke: Callable[[str], Smoke], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,3 +122,68 @@ def test_asked_again_it_computes_nothing_and_says_the_same(
         conduct(name, "smoke", run.out, lambda _: None)
     assert {path: path.read_bytes() for path in held} == held
     assert finished_units(run.out) == units
+
+
+def test_the_smoke_rows_hold_both_starts_and_references_once(smoke: Callable[[str], Smoke]) -> None:
+    run = smoke("elicitation")
+    rows = run.results["rows"]
+    assert sorted(row["start"] for row in rows if row["method"] == "ccs") == ["source-trained", "untrained"]
+    assert [row["start"] for row in rows if row["method"] == "untrained"] == [""]
+    labels = {(row["start"], row["method"]): row["labels_used"] for row in rows}
+    assert labels["source-trained", "ccs"] == "source"
+    assert labels["untrained", "ccs"] == "none"
+    by_method = {row["method"]: row for row in rows if row["start"] != "untrained"}
+    gain = by_method["ccs"]["auroc"]["value"] - by_method["transfer"]["auroc"]["value"]
+    assert by_method["ccs"]["versus_transfer"]["value"] == pytest.approx(gain, abs=2e-6)
+    # Both starts read all texts themselves, whatever was read before.
+    assert all(row["tokens"] > 0 and row["seconds"] > 0 for row in rows if not row["method"].startswith("keyword"))
+    with run.lock:
+        assert not list(run.out.rglob("readings.sqlite"))
+    front = pareto(points(rows, "vader/tweets"))
+    assert front
+    assert [point.y for point in front] == sorted(point.y for point in front)
+
+
+def test_the_smoke_grid_is_whole_and_its_corner_is_the_untrained_model(smoke: Callable[[str], Smoke]) -> None:
+    run = smoke("scaling")
+    cells = [row for row in run.results["rows"] if row["kind"] == "cell"]
+    assert len(cells) == 2 * 2
+    assert (run.out / "scores" / "vader" / "nyt" / "untrained.jsonl").is_file()
+    trained = {path.name for path in (run.out / "monitors").iterdir()}
+    assert trained == {"adjacent-16-0", "vader-nyt-adjacent-0-target-8-0", "vader-nyt-adjacent-16-target-8-0"}
+    assert all(row["versus_no_adjacent"]["value"] is None for row in cells if not row["adjacent_labels"])
+
+
+@pytest.mark.parametrize("name", ["prompt-change", "instruction"])
+def test_each_plan_has_a_suite_and_a_row_per_target(smoke: Callable[[str], Smoke], name: str) -> None:
+    rows = smoke(name).results["rows"]
+    suite = [row for row in rows if row["kind"] == "suite"]
+    first = suite[1]
+    assert suite[0]["plan"] == "untrained"
+    assert suite[0]["loss_growth"]["value"] is None
+    assert first["following_versus_first"]["value"] is None
+    for row in suite[2:]:
+        gain = row["following"]["value"] - first["following"]["value"]
+        assert row["following_versus_first"]["value"] == pytest.approx(gain, abs=2e-6)
+        assert {"trained", "reworded", "inverted"} <= set(row["accuracy"])
+    transfer = {(row["plan"], row["target"]) for row in rows if row["kind"] == "transfer"}
+    assert transfer == {(row["plan"], target) for row in suite for target in ("vader/nyt",)}
+
+
+def test_the_smoke_matrix_is_whole_and_paired(smoke: Callable[[str], Smoke]) -> None:
+    rows = smoke("transfer").results["rows"]
+    domains = {"vader/amazon", "vader/tweets", "facts/countries"}
+    cells = {(row["sources"][0], row["target"]) for row in rows if row["kind"] in (OWN, SINGLE)}
+    assert cells == {(source, target) for source in domains for target in domains}
+    for row in rows:
+        if row["kind"] == OWN:
+            assert row["gap_recovered"]["value"] is None
+        if row["kind"] == SINGLE:
+            gain = row["auroc"]["value"] - next(
+                r["auroc"]["value"] for r in rows if r["kind"] == "untrained" and r["target"] == row["target"]
+            )
+            assert row["versus_untrained"]["value"] == pytest.approx(gain, abs=2e-6)
+    assert sum(row["kind"] == "distance" for row in rows) == 6
+    (mean,) = [row for row in rows if row["kind"] == "mean" and row["of"] == SINGLE]
+    gains = [row["versus_untrained"]["value"] for row in rows if row["kind"] == SINGLE]
+    assert mean["versus_untrained"]["value"] == pytest.approx(sum(gains) / len(gains), abs=2e-6)

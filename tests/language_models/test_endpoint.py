@@ -22,7 +22,8 @@ from elicit.language_models.endpoint import EndpointModel
 from elicit.language_models.server import Server, in_parallel
 from elicit.methods import METHODS, elicit_monitor
 from elicit.monitors import KeywordMonitor, VerdictMonitor, load_monitor
-from elicit.runs import RunConfig, run
+from elicit.run_config import RunConfig
+from elicit.runs import run
 from elicit.scoring import score_file
 from tests.language_models.servers import Proxy, Toy
 from tests.runs.conftest import write_domain

@@ -30,7 +30,8 @@ def attempt(folder: Path, model: Path, target: Path, method: str, dtype: str, de
     from elicit.language_models.cache import ReadingCache
     from elicit.language_models.states import StateCache
     from elicit.methods import icm, self_training
-    from elicit.runs import RunConfig, run
+    from elicit.run_config import RunConfig
+    from elicit.runs import run
     from elicit.training.trainer import VerdictTrainer
 
     icm.POOL, self_training.ROUNDS = 6, 1  # as in all tests here

@@ -11,20 +11,13 @@ import pytest
 from safetensors.torch import load_file
 
 from elicit.errors import DomainError, ModelError, RunError
-from elicit.language_models.local import LocalModel
-from elicit.monitors import VerdictMonitor
 from elicit.training import train, train_monitor
 from elicit.training.examples import Heads, mixture, numbered, verdict_examples
 from elicit.training.trackers import check_tracker, logs_in
 from elicit.training.trainer import aurocs
 from elicit.training.validation import Validation
 from elicit.training.watch import Watch
-from tests.training.test_verdict_training import CONFIG, domain
-
-
-@pytest.fixture
-def base(make_model, make_tokenizer) -> VerdictMonitor:
-    return VerdictMonitor(LocalModel.from_transformers(make_model("llama"), make_tokenizer()))
+from tests.training.conftest import CONFIG, domain
 
 
 def test_texts_of_a_source_count_as_much_as_its_weight_says(base, tmp_path: Path) -> None:
