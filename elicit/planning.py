@@ -267,10 +267,10 @@ def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | N
     if training and needed and not trained:
         # One training on all sources, with one start.
         together = replace(training[0], tokens=sum(one.tokens for one in training))
-        asked = config.training(config.source_texts)
+        ours = config.training(config.source_texts)
         count = sum(min(texts.count, config.source_texts) for texts in sources)
         looks = [
-            counted.texts("validation texts", part).validated(asked, count)
+            counted.texts("validation texts", part).validated(ours, count)
             for part in domains.validation(config.source_texts)
         ]
         yield Line("", "source training", (together, *looks), counted.adapter)
