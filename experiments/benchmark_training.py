@@ -15,6 +15,7 @@ import torch
 from elicit.domains import Domain, drop_overlap, load_domain
 from elicit.errors import DivergedError
 from elicit.evaluation import Resampled, bootstrap_weights
+from elicit.evaluation.bootstrap import mean_over_seeds
 from elicit.evaluation.metrics import auroc
 from elicit.files import write_json
 from elicit.language_models.local import LocalModel
@@ -31,6 +32,7 @@ TARGETS = ("vader/tweets", "vader/nyt", "vader/movie")
 TIMED = 512  # texts of the comparison with TRL
 WORDS = range(15, 41)  # in each of them
 TEST = 400
+SEEDS = 3
 SWEEP = ((3e-4, 16), (1e-3, 16), (2e-3, 16), (4e-3, 16), (1e-3, 4), (1e-3, 64))  # learning rate and rank,
 SWEEP_SIZES = ((800, 2.0), (320, 1.0))  # in the training of the defaults and in a short one: texts and epochs
 
@@ -154,20 +156,30 @@ def last_validation(history: History, kept: int) -> dict[str, float | None]:
 
 
 def transfer(model: str, texts: int, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds of a training with the defaults, and AUROC on held-out texts of the source and of targets."""
+    """Seconds of each training with the defaults, and AUROC on held-out texts of the source and of targets, over seeds."""
     shutil.rmtree(out, ignore_errors=True)  # what is timed begins anew
     source, targets = load_domain(SOURCE), [load_domain(name) for name in TARGETS]
     part = drop_overlap(source.train, targets)
     base = VerdictMonitor(LocalModel.load(model))
-    since = time.perf_counter()
-    trained = train(base, [part], out, TrainingConfig(texts=texts))
-    found: dict[str, Any] = {"texts": texts, "seconds": time.perf_counter() - since, "auroc": {}}
-    say(f"{texts} texts, 2 epochs: {found['seconds']:.0f} s")
-    found["in_a_target_too"] = len(source.train) - len(part)  # texts that were not trained on
-    for domain in (source, *targets):
-        found["auroc"][domain.name] = auroc_on(trained.monitor, domain).to_json()
-        say(f"{domain.name:<14} AUROC {_shown(found['auroc'][domain.name])}")
-    return found
+    seconds: list[float] = []
+    by_seed: dict[str, list[Resampled]] = {domain.name: [] for domain in (source, *targets)}
+    for seed in range(SEEDS):
+        since = time.perf_counter()
+        trained = train(base, [part], out / str(seed), TrainingConfig(texts=texts), seed)
+        seconds.append(time.perf_counter() - since)
+        say(f"seed {seed}: {texts} texts, 2 epochs: {seconds[-1]:.0f} s")
+        for domain in (source, *targets):
+            by_seed[domain.name].append(auroc_on(trained.monitor, domain))
+    found = {name: mean_over_seeds(figures).to_json() for name, figures in by_seed.items()}
+    for name, figure in found.items():
+        say(f"{name:<14} AUROC {_shown(figure)}, {SEEDS} seeds")
+    return {
+        "texts": texts,
+        "seeds": SEEDS,
+        "seconds": seconds,
+        "in_a_target_too": len(source.train) - len(part),  # texts that were not trained on
+        "auroc": found,
+    }
 
 
 def auroc_on(monitor: VerdictMonitor, domain: Domain) -> Resampled:
