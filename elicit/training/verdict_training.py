@@ -30,6 +30,7 @@ from elicit.files import read_json, write_json
 from elicit.language_models.language_model import local_model
 from elicit.language_models.local import LocalModel
 from elicit.language_models.weights import sort_adapter_config
+from elicit.memory import give_back_memory
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.processes import check_joined, together
 from elicit.progress import progress
@@ -127,7 +128,9 @@ def train(
     asked = (base, domains, folder, config or TrainingConfig(), seed, validation, report_to, dict(weights or {}))
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # of several programs that want the same, one trains, and the others find it done
-        return together(_train, *asked)
+        trained = together(_train, *asked)
+    give_back_memory()
+    return trained
 
 
 def _train(
