@@ -165,6 +165,64 @@ def transfer(results: Results) -> str:
     return f"{bullets(results['summary'])}\n\n{markdown(['trained on', *targets], body)}"
 
 
+def thinking(results: Results) -> str:
+    """What reasoning and students do to verdicts: AUROC by way to a verdict and target; written ones in words alone."""
+    rows = [row for row in results["rows"] if row["reading"] != "written"]
+    targets = list(dict.fromkeys(row["target"] for row in rows))
+    ways: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name = f"{row['start']} model, {row['reading']} verdict"
+        if row["reading"] == "forced":
+            name += f" after {row['budget']} tokens" if row["budget"] else " at once"
+        elif row["teacher"]:
+            name = f"student of {row['teacher']}"
+        elif not row["start"]:
+            name = row["reading"]
+        ways.setdefault(name, {})[row["target"]] = figure(row["auroc"])
+    body = [[name, *(held.get(target, "–") for target in targets)] for name, held in ways.items()]
+    return f"{bullets(results['summary'])}\n\n{markdown(['way to a verdict', *targets], body)}"
+
+
+def control(results: Results) -> str:
+    """AUROC by reading, and the harm that an auditor sees at the largest budget."""
+    rows: dict[str, dict[str, Results]] = {}
+    for row in results["rows"]:
+        rows.setdefault(row["monitor"], {})[row["reading"]] = row
+    readings = list(dict.fromkeys(row["reading"] for row in results["rows"]))
+    first = results["rows"][0]["safety, harm rare"][-1]
+    body = [
+        [
+            monitor,
+            *(figure(held[reading]["auroc"]) if reading in held else "–" for reading in readings),
+            figure(held[readings[0]]["safety, harm rare"][-1]["safety"]),
+        ]
+        for monitor, held in rows.items()
+    ]
+    seen = f"harm seen, {first['budget']:.0%} audited (at random {first['at_random']:.0%})"
+    return markdown(["monitor", *(f"AUROC, {reading}" for reading in readings), seen], body)
+
+
+def challenges(results: Results) -> str:
+    """What each method survives, and on what it abstains."""
+    rows = [row for row in results["rows"] if row["kind"] == "survival"]
+    body = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        plain, *own = [row for row in rows if row["method"] == method]
+        by = {
+            verdict: [row["challenge"] for row in own if row["verdict"] == verdict]
+            for verdict in dict.fromkeys(row["verdict"] for row in own)
+        }
+        met = [row for row in own if row["verdict"] != "not touched"]
+        lost = [*by.get("falls", ()), *(f"{name} (an error)" for name in by.get("fails", ()))]
+        survived = f"{len(by.get('survives', ()))} of {len(met)}"
+        if "nothing to lose" in by:
+            survived, lost = "nothing to lose", []
+        body.append([f"`{method}`", figure(plain["auroc"]), survived, ", ".join(lost) or "–"])
+    said = [sentence for sentence in results["summary"] if " abstains on " in sentence]
+    table = markdown(["method", "AUROC without a challenge", "survives", "not shown to survive"], body)
+    return "\n\n".join([table, *([bullets(said)] if said else [])])
+
+
 def figure(entry: Mapping[str, Any]) -> str:
     """A figure of `results.json` with its interval, as in .93 [.89, .97]."""
     if entry["value"] is None:
@@ -184,9 +242,12 @@ def bullets(sentences: Sequence[str]) -> str:
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
+    "challenges": challenges,
+    "control": control,
     "elicitation": elicitation,
     "prompt-change": prompt_change,
     "summaries": summaries,
+    "thinking": thinking,
     "transfer": transfer,
 }
 DRAWINGS: dict[str, tuple[str, ...]] = {"prompt-change": ("following.svg",)}
