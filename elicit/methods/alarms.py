@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from elicit.language_models.readings import Readings
+
+LOW_MASS = 0.5  # below it, most of the probability is on words that are no verdict
+
 
 def label_entropy(log_odds: NDArray[np.float64]) -> float:
     """Mean over (n,) labels of the bits by which each is undecided: 0 = sure of all, 1 = of none."""
@@ -17,6 +21,16 @@ def degenerate(labels: NDArray[np.bool_]) -> list[str]:
     """An alarm where nearly all of (n,) labels are alike."""
     share = float(labels.mean())
     return [f"degenerate: {max(share, 1 - share):.0%} of the labels are alike"] if min(share, 1 - share) < 0.02 else []
+
+
+def low_mass(read: Readings) -> list[str]:
+    """An alarm where a model puts little of its probability on the verdict words."""
+    if not np.isfinite(read.verdict_mass).any():
+        return []
+    mass = float(np.nanmean(read.verdict_mass))
+    if mass >= LOW_MASS:
+        return []
+    return [f"only {mass:.0%} of the model's probability is on the verdict words: the question is often not answered"]
 
 
 def left_out(searched: int, given: int) -> list[str]:

@@ -17,11 +17,11 @@ p_i = σ(π_i), m₁ and m₀ the means of odd weighted by p and 1 − p, and s�
 
     log-odds_i = π_i + (m₁ − m₀)/s² · (odd_i − (m₁ + m₀)/2).
 
-Where labels in the context predict nothing, m₁ = m₀ and nothing is added to the verdict, alone and in context. How many labels left
-the verdict alone is reported.
+Where labels in the context predict nothing, m₁ = m₀ and nothing is added to the verdict, alone and in context; nor to that of a
+text that stood first in its sequence. How many labels left the verdict alone is reported.
 The objective is by how many bits per text the odd evidence predicts the labels better than the share of flagged labels alone does.
 It does not change with the number of texts. Swapping all labels swaps the sign of odd as well, so mutual predictability cannot tell
-a labelling from its opposite; only the verdicts do, and by how much is reported.
+a labelling from its opposite; only the verdicts do: how well odd agrees with them is reported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of, repair
-from elicit.methods.alarms import degenerate, label_entropy, left_out
+from elicit.methods.alarms import degenerate, label_entropy, left_out, low_mass
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.pool import Pool, surest_of_each
@@ -56,6 +56,7 @@ CHAINS = 2  # searches from different labels
 ROUNDS = 2  # of each; a round is two passes over the data
 SHOTS = 12  # of the monitor
 CONTEXTS = 2  # of the monitor
+CHANCE = 2.0  # standard errors of a correlation that can be chance
 
 
 def _cost(sizes: Sizes) -> Iterator[Pass]:
@@ -98,10 +99,11 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
         "passes": round(sum(tokens) / alone, 2),
         "tokens_per_label": round(sum(tokens) / len(pool)),
     }
-    if zero.verdict_mass is not None and np.isfinite(zero.verdict_mass).any():
+    if np.isfinite(zero.verdict_mass).any():
         details["verdict_mass"] = round(float(np.nanmean(zero.verdict_mass)), 4)
     given = sum(bool(text.strip()) for text in target.texts)
-    return Elicited(context, details, (*found.warnings(), *left_out(len(pool), given)), labelling)
+    warnings = (*found.warnings(), *low_mass(zero), *left_out(len(pool), given))
+    return Elicited(context, details, warnings, labelling)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ class Found:
         evidence: by which odd readings count.
         objectives: (c,) of each chain, in bits per text by which contexts predict the labels better than their share does.
         reliability: correlation of the verdict alone with the verdict in context, two readings of one thing.
-        flip: share of the verdicts' evidence that speaks for the labels rather than their opposites, −1 to 1.
+        read: number of texts that the best chain read behind labels.
+        flip: correlation of what the labels before a text say about it with its verdict alone: −1 where they say the opposite.
         agreement: share of the texts to which all chains gave one label.
         drift: share of the texts whose label is not that of the verdict alone.
     """
@@ -128,6 +131,7 @@ class Found:
     evidence: Evidence
     objectives: tuple[float, ...]
     reliability: float
+    read: int
     flip: float
     agreement: float
     drift: float
@@ -150,17 +154,16 @@ class Found:
     def warnings(self) -> tuple[str, ...]:
         """Alarms: what makes the labelling doubtful."""
         alarms = degenerate(self.labels)
-        if max(self.objectives) < 0.01:
+        if self.flip < CHANCE / np.sqrt(max(self.read, 1)):
             alarms.append(
-                "labels in the context were not seen to predict other labels: the verdicts, alone and in context, decide"
+                f"what labels in the context say was not seen to agree with the verdicts (correlation {self.flip:.2f}): they "
+                "predict nothing, or which label is which is a guess"
             )
         if self.reliability < 0.1:
             alarms.append(
                 f"verdicts alone and in context hardly agree (correlation {self.reliability:.2f}): if they are noise, which label "
                 "is which is a guess"
             )
-        if self.flip < 0.1:
-            alarms.append("the opposite of every label would be almost as consistent: which is which is a guess")
         if self.agreement < 0.8:
             alarms.append(f"restarts agree on {self.agreement:.0%} of the labels only")
         if self.drift > 0.25:
@@ -189,6 +192,12 @@ def search(
     prior, slope = _prior(verdicts)
     alone = prior > 0
     chains: list[tuple[float, Bools, Readings]] = []
+
+    def weighed(odd: Readings) -> tuple[Evidence, Floats]:
+        """By what odd readings count, and (n,) what they say: nothing of a text without one."""
+        evidence = Evidence.of(odd.mean()[odd.known], np.tanh(prior / 2)[odd.known])
+        return evidence, np.where(odd.known, evidence.log_odds(odd.mean()), 0.0)
+
     for chain in range(CHAINS):
         # The first starts from the verdicts, the others from labels that are drawn as likely as the verdicts make them.
         labels = repair(prior if chain == 0 else prior + rng.logistic(size=count), pairs)
@@ -197,25 +206,26 @@ def search(
             plus, minus = read(new, labels), read(new, ~labels)
             even.add(new, [(a + b) / 2 for a, b in zip(plus, minus, strict=True)])
             odd.add(new, [(a - b) / 2 for a, b in zip(plus, minus, strict=True)])
-            prior, slope = _prior((verdicts + even.mean()) / 2)
-            evidence = Evidence.of(odd.mean(), np.tanh(prior / 2)).log_odds(odd.mean())
-            labels = repair(prior + evidence, pairs)
-        chains.append((_objective(labels, evidence), labels, odd))
+            in_context = np.where(even.known, even.mean(), verdicts - verdicts.mean())
+            prior, slope = _prior((verdicts + in_context) / 2)
+            _, said = weighed(odd)
+            labels = repair(prior + said, pairs)
+        chains.append((_objective(labels[odd.known], said[odd.known]), labels, odd))
     odd = max(chains, key=lambda chain: chain[0])[2]
-    weighed = Evidence.of(odd.mean(), np.tanh(prior / 2))  # under the verdicts of all rounds
-    log_odds = prior + weighed.log_odds(odd.mean())
+    evidence, said = weighed(odd)  # under the verdicts of all rounds
+    log_odds = prior + said
     labels = repair(log_odds, pairs)
-    signs = np.where(labels, 1.0, -1.0)
     return Found(
         log_odds=log_odds,
         labels=labels,
         prior=prior,
         slope=slope,
-        evidence=weighed,
+        evidence=evidence,
         objectives=tuple(objective for objective, _, _ in chains),
-        reliability=_correlation(verdicts, even.mean()),
-        flip=float((signs * prior).sum() / max(np.abs(prior).sum(), 1e-12)),
-        agreement=float(np.all([chain[1] == labels for chain in chains], axis=0).mean()),
+        reliability=_correlation(verdicts[even.known], even.mean()[even.known]),
+        read=int(odd.known.sum()),
+        flip=_correlation(verdicts[odd.known], odd.mean()[odd.known]),
+        agreement=float(np.all([chain[1] == chains[0][1] for chain in chains], axis=0).mean()),
         drift=float(np.mean(labels != alone)),
     )
 
@@ -243,6 +253,11 @@ class Readings:
             self._total[rows] += read_there - read_there.mean()
             self._count[rows] += 1
 
+    @property
+    def known(self) -> Bools:
+        """(n,) whether a text was read."""
+        return np.asarray(self._count > 0)
+
     def mean(self) -> Floats:
         """(n,) 0, the mean of all, for a text that was not read yet."""
         return np.asarray(self._total / np.maximum(self._count, 1))
@@ -256,12 +271,14 @@ def _prior(verdicts: Floats) -> tuple[Floats, float]:
 
 def _correlation(first: Floats, second: Floats) -> float:
     """Of (n,) readings with each other; 0 where either is the same for all."""
-    spread = float(first.std() * second.std())
+    spread = float(first.std() * second.std()) if len(first) > 1 else 0.0
     return float(((first - first.mean()) * (second - second.mean())).mean() / spread) if spread > 0 else 0.0
 
 
 def _objective(labels: Bools, evidence: Floats) -> float:
     """Bits per text by which (n,) log-odds of evidence predict the labels better than the share of flagged labels does."""
+    if not len(labels):
+        return 0.0
     share = float(np.clip(labels.mean(), 1e-6, 1 - 1e-6))
     entropy = -(share * np.log2(share) + (1 - share) * np.log2(1 - share))
     signed = np.where(labels, 1.0, -1.0) * (evidence + np.log(share / (1 - share)))

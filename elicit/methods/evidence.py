@@ -29,7 +29,9 @@ class Evidence:
 
     @classmethod
     def of(cls, predicted: Floats, labels: Floats) -> Evidence:
-        """Two Gaussians of one variance, weighted by soft labels in (−1, 1)."""
+        """Two Gaussians of one variance, weighted by soft labels in (−1, 1); of nothing, no evidence."""
+        if not len(predicted):
+            return cls(0.0, 0.0)
         flagged = (1 + labels) / 2
         high = float((flagged * predicted).sum() / max(flagged.sum(), 1e-9))
         low = float(((1 - flagged) * predicted).sum() / max((1 - flagged).sum(), 1e-9))

@@ -9,14 +9,16 @@ the hat matrix of a regression with an intercept, H = 11ᵀ/n + K(K + λI)⁻¹,
 
 so a sweep over all labels costs one n × n product and no pass through the model. f_i, the distance of ŷ_i from the mean of the
 other labels, depends on text i's state and never on its own label, so it is evidence beside the verdict, and is weighed as a second
-rater would be (naive Bayes, re-estimated in each sweep as in EM): with p_i the current probability of label 1, m₁ and m₀ the means
-of f weighted by p and 1 − p, and s² its variance around them,
+rater would be (naive Bayes): with p_i = σ(π_i) the calibrated probability of text i's own verdict, m₁ and m₀ the means of f, as
+predicted from the verdicts, weighted by p and 1 − p, and s² its variance around them, each sweep gives
 
-    log-odds_i = π_i + (m₁ − m₀)/s² · (f_i − (m₁ + m₀)/2),        p_i = σ(log-odds_i),
+    log-odds_i = π_i + (m₁ − m₀)/s² · (f_i − (m₁ + m₀)/2),        y_i = 2σ(log-odds_i) − 1.
 
-where π_i, the calibrated log-odds of text i's own verdict, stays as prior evidence. Where states predict nothing, m₁ = m₀ and the
-verdict stays what it was. Without the prior, the fixed points of y → f are the leading eigenvectors of K (the top principal
-component, as in CRC, when λ is large), which may be any salient feature; the prior is what ties the search to the question.
+Where states predict nothing, m₁ = m₀ and the verdict stays what it was. What f is worth is measured once, before any label rests on
+the states, and kept: measured anew in each sweep, as EM would, f seems the surer the more the labels repeat what it said. On the
+three domains on which methods are tuned that ended below the verdicts alone in mean AUROC, and this above them.
+Without the prior, the fixed points of y → f are the leading eigenvectors of K (the top principal component, as in CRC, when λ is
+large), which may be any salient feature; the prior is what ties the search to the question.
 """
 
 from __future__ import annotations
@@ -56,13 +58,17 @@ FEWEST = 8
 def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A blend of the monitor's verdict with a ridge read-out of its hidden states. Deterministic: the seed plays no part."""
     model = local_model(monitor.model, "state-consistency needs hidden states")
-    texts = target.sample(PROBE_TEXTS)
+    # Of two equal texts one would predict the other's label, whatever the label is.
+    first = {text: row for row, text in reversed(list(enumerate(target.texts)))}
+    texts = target.take(sorted(first.values())).sample(PROBE_TEXTS)
     layers = upper_layers(model.layers)
     states = model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
     assert states.log_odds is not None
     usable = states.usable & np.isfinite(states.log_odds)
     if usable.sum() < FEWEST:
-        raise DomainError(f"{target.name}: {usable.sum()} texts can be read; state-consistency needs at least {FEWEST}")
+        raise DomainError(
+            f"{target.name}: {usable.sum()} different texts can be read; state-consistency needs at least {FEWEST}"
+        )
     calibration = fit_calibration(states.log_odds[usable])
     prior = prior_log_odds(calibration, states.log_odds[usable])
     features = prompt_states(states)[usable].astype(np.float64)
@@ -153,20 +159,21 @@ def search(features: Floats, prior: Floats) -> Search:
     order = sorted(range(len(rated)), key=lambda layer: rated[layer][0])[:LAYERS]
     hats = [_hat(spectra[layer], rated[layer][1]) for layer in order]
     from_others = labels - _mean_of_others(labels)
-    residual = float(np.mean((from_others - _predict(hats, labels)) ** 2))
+    predicted = _predict(hats, labels)
+    residual = float(np.mean((from_others - predicted) ** 2))
     spread = float(np.mean(from_others**2))
     predictability = max(0.0, 1 - residual / spread) if spread > 1e-12 else 0.0  # verdicts that are all alike
-    sweeps, moved, evidence = 0, np.inf, Evidence(0.0, 0.0)
-    while predictability > 0 and moved > 1e-4 and sweeps < SWEEPS:
+    evidence = Evidence.of(predicted, labels) if predictability > 0 else Evidence(0.0, 0.0)
+    sweeps, moved = 0, np.inf
+    while evidence.gain > 0 and moved > 1e-4 and sweeps < SWEEPS:
         sweeps += 1
-        predicted = _predict(hats, labels)
-        evidence = Evidence.of(predicted, labels)
         # Half steps: labels that are updated all at once can otherwise swing between two states for ever.
         new = 0.5 * labels + 0.5 * np.tanh((prior + evidence.log_odds(predicted)) / 2)
         moved = float(np.abs(new - labels).max())
         labels = new
+        predicted = _predict(hats, labels)
     return Search(
-        log_odds=prior + evidence.log_odds(_predict(hats, labels)),
+        log_odds=prior + evidence.log_odds(predicted),
         labels=labels,
         predictability=predictability,
         evidence=evidence,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from elicit.methods.alarms import LOW_MASS
 from elicit.reports.rows import Measure, ReportRow, ReportTarget, Results, read_targets
-
-LOW_MASS = 0.5  # below it, most of the probability is on words that are no verdict
 
 
 def plain_words(results: Results) -> list[str]:

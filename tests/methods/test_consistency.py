@@ -70,7 +70,26 @@ def test_where_labels_say_nothing_the_verdicts_decide():
     truth = truth_of()
     found = Reader(truth, opinion=1.5, influence=0.0).search()
     assert np.corrcoef(found.log_odds, found.prior)[0, 1] > 0.99
-    assert any("not seen to predict" in alarm for alarm in found.warnings())
+    assert any("not seen to agree with the verdicts" in alarm for alarm in found.warnings())
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3])
+def test_verdicts_that_are_noise_raise_an_alarm_though_labels_predict_each_other(seed):
+    found = Reader(truth_of(96), opinion=0.0, influence=6.0, seed=seed).search(seed=seed)
+    assert any("which label is which is a guess" in alarm for alarm in found.warnings())
+
+
+@pytest.mark.parametrize("size", [2, PACK])
+def test_what_no_label_stood_before_keeps_its_verdict(size):
+    """Of unequal classes, no reading is not one that lies in the middle of all readings."""
+    truth = truth_of(share=0.1)
+    reader = Reader(truth, opinion=1.5, influence=2.0)
+    packs = [part.tolist() for part in np.array_split(np.arange(COUNT), COUNT // size)]
+    found = search(reader.verdicts(), reader.read, lambda: packs, (), np.random.default_rng(0))
+    first = [pack[0] for pack in packs]
+    assert found.read == COUNT - len(first)
+    np.testing.assert_array_equal(found.log_odds[first], found.prior[first])
+    assert np.any(found.log_odds != found.prior)
 
 
 def test_readings_in_context_make_the_verdict_better_than_it_is_alone():

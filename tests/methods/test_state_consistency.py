@@ -55,7 +55,7 @@ def test_states_of_many_dimensions_without_a_signal_predict_nothing(n: int) -> N
 def test_states_repair_a_noisy_prior(seed: int) -> None:
     truth, states, prior = planted(seed)
     found = search(states, prior)
-    assert roc_auc_score(truth, found.log_odds) > roc_auc_score(truth, prior) + 0.1
+    assert roc_auc_score(truth, found.log_odds) > roc_auc_score(truth, prior) + 0.07
     assert found.predictability > 0.03
 
 
@@ -67,6 +67,16 @@ def test_states_that_know_nothing_leave_the_prior_alone(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_noise_in_many_dimensions_does_not_talk_itself_into_labels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, 200)
+    prior = 1.2 * (2 * truth - 1) + rng.normal(size=200)
+    found = search(rng.normal(size=(200, 3, 576)), prior)
+    assert roc_auc_score(truth, found.log_odds) > roc_auc_score(truth, prior) - 0.02
+    assert np.mean((found.log_odds > 0) == (prior > 0)) > 0.95
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_a_louder_feature_than_the_truth_does_not_take_over(seed: int) -> None:
     truth, states, prior = planted(seed, n=300, prior_noise=1.5)
     rng = np.random.default_rng(seed + 100)
@@ -74,7 +84,7 @@ def test_a_louder_feature_than_the_truth_does_not_take_over(seed: int) -> None:
     states = states + 6.0 * distractor[:, None, None] * rng.normal(size=states.shape[-1]) / 8
     found = search(states, prior)
     assert roc_auc_score(truth, found.log_odds) > 0.9
-    assert abs(roc_auc_score(distractor > 0, found.log_odds) - 0.5) < 0.1
+    assert abs(roc_auc_score(distractor > 0, found.log_odds) - 0.5) < 0.15
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
