@@ -277,7 +277,7 @@ def differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             weighted_mean([right["consistency", seed][i] - right["icm", seed][i] for i in texts.ids], weights)
             for seed in seeds
         ]
-        out[name] = mean_over_seeds(gains).to_json() | {"texts": len(texts)}
+        out[name] = mean_over_seeds(gains, (-1.0, 1.0)).to_json() | {"texts": len(texts)}
     return out
 
 

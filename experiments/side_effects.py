@@ -92,7 +92,9 @@ def suite_rows(
                 kind: mean_over_seeds([changed.accuracy(kind) for changed, _ in held])
                 for kind in dict.fromkeys(asked.kind for asked in held[0][0].asked)
             },
-            None if plan == UNTRAINED else mean_over_seeds([kept.loss_growth(before) for _, kept in held]),
+            None
+            if plan == UNTRAINED
+            else mean_over_seeds([kept.loss_growth(before) for _, kept in held], (-np.inf, np.inf)),
             mean_over_seeds([kept.pass_rate() for _, kept in held]),
         )
         for plan, held in runs.items()

@@ -180,7 +180,7 @@ class _Work:
 def _means(held: Sequence[Mapping[str, np.ndarray]], key: str) -> Resampled:
     """Mean over texts and seeds of one figure, each resample drawing the same texts for all seeds."""
     known = np.all([np.isfinite(part[key]) for part in held], axis=0)
-    return mean_over_seeds([resampled_means(part[key][known]) for part in held])
+    return mean_over_seeds([resampled_means(part[key][known]) for part in held], (0.0, np.inf))
 
 
 def _defined_mean(values: Sequence[np.ndarray]) -> float | None:
@@ -191,7 +191,7 @@ def _defined_mean(values: Sequence[np.ndarray]) -> float | None:
 
 def _gain(held: Sequence[Mapping[str, np.ndarray]], before: Mapping[str, np.ndarray], key: str) -> dict[str, Any]:
     known = np.all([np.isfinite(part[key]) for part in (*held, before)], axis=0)
-    after = mean_over_seeds([resampled_means(part[key][known]) for part in held])
+    after = mean_over_seeds([resampled_means(part[key][known]) for part in held], (0.0, np.inf))
     found = difference(after, resampled_means(before[key][known]))
     if key == "loss" and "reading" in found:  # the smaller, the better
         found["reading"] = {"better": "worse", "worse": "better"}.get(found["reading"], found["reading"])

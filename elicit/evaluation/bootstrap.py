@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 REPLICATES = 2000
 CONFIDENCE = 0.95
@@ -28,10 +29,12 @@ class Resampled:
     Attributes:
         value: the figure on the texts as they are.
         replicates: (r,) the same figure on each resample, NaN where it is undefined there.
+        bounds: between which the ends of its interval lie.
     """
 
     value: float
     replicates: NDArray[np.float64]
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     def interval(self) -> tuple[float, float]:
         """Percentile interval at 95 %, over the resamples where the figure is defined.
@@ -43,6 +46,7 @@ class Resampled:
         if not defined.size:
             return float("nan"), float("nan")
         low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        low, high = np.clip((low, high), *self.bounds)
         return min(float(low), self.value), max(float(high), self.value)
 
     def to_json(self) -> dict[str, Any]:
@@ -159,13 +163,29 @@ def weighted_mean(values: ArrayLike, weights: NDArray[np.float32]) -> Resampled:
     return Resampled(float(means[0]), means[1:])
 
 
-def mean_over_seeds(figures: Sequence[Resampled], seed: int = 0) -> Resampled:
+def mean_over_seeds(figures: Sequence[Resampled], bounds: tuple[float, float] = (0.0, 1.0), seed: int = 0) -> Resampled:
     """Mean of the same figure over s seeds, whose resamples drew the same texts.
 
-    Each resample draws s of the seeds with replacement as well, so that the interval covers both the texts and the training or
-    search: other texts, and other seeds. A bootstrap of few seeds understates how much seeds differ, by about (s − 1) / s.
+    Each resample also draws s of the seeds with replacement, so that the interval covers other texts and other seeds. The seeds'
+    part is drawn from their values on the texts as they are. A bootstrap of few seeds understates how much their mean varies: its
+    deviations are multiplied by √(s/(s − 1)) · t / z, with t and z the quantiles of Student's distribution with s − 1 degrees of
+    freedom and of the normal one (2.7 for three seeds), so that where seeds are all that differs the interval is about Student's.
+
+    Args:
+        figures: one per seed, of the same texts and resamples.
+        bounds: what the figure can be; shares, AUROC among them, lie between 0 and 1.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError: a figure lies outside its bounds.
     """
     values = np.array([figure.value for figure in figures])
     replicates = np.stack([figure.replicates for figure in figures])
-    drawn = np.random.default_rng(seed).integers(0, len(figures), (len(figures), replicates.shape[1]))
-    return Resampled(float(values.mean()), np.take_along_axis(replicates, drawn, axis=0).mean(axis=0))
+    if (values < bounds[0] - 1e-9).any() or (values > bounds[1] + 1e-9).any():
+        raise ValueError(f"figures {values.tolist()} lie outside {bounds}")
+    count = len(values)
+    drawn = np.random.default_rng(seed).integers(0, count, (count, replicates.shape[1]))
+    tail = (1 + CONFIDENCE) / 2
+    few = np.sqrt(count / (count - 1)) * stats.t.ppf(tail, count - 1) / stats.norm.ppf(tail) if count > 1 else 0.0
+    of_seeds = few * (values[drawn].mean(axis=0) - values.mean())
+    return Resampled(float(values.mean()), replicates.mean(axis=0) + of_seeds, bounds)

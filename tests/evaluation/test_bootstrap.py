@@ -139,16 +139,37 @@ def test_groups_widen_the_interval_of_dependent_texts() -> None:
 
 def test_a_mean_over_seeds_draws_texts_and_seeds() -> None:
     exact = np.zeros(2000)
-    one, other = Resampled(0.6, exact + 0.6), Resampled(0.8, exact + 0.8)
-    # Two seeds drawn with replacement: .6 twice, .8 twice, or one of each, in 1/4, 1/4 and 1/2 of the draws.
+    one, other = Resampled(0.49, exact + 0.49), Resampled(0.51, exact + 0.51)
+    # Two seeds drawn with replacement: one of them twice in 1/4 of the draws each, or one of each. With one degree of freedom
+    # Student's quantile is 12.706, the normal one 1.960.
     mean = mean_over_seeds([one, other])
-    assert mean.value == pytest.approx(0.7)
-    shares = [np.isclose(mean.replicates, value).mean() for value in (0.6, 0.7, 0.8)]
+    assert mean.value == pytest.approx(0.5)
+    far = 0.01 * 2**0.5 * 12.706 / 1.960
+    shares = [np.isclose(mean.replicates, value, atol=1e-4).mean() for value in (0.5 - far, 0.5, 0.5 + far)]
     assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.04)
     # Where the seeds agree, what is left is the texts' own spread; of one seed it is all there is.
     texts = Resampled(0.5, np.random.default_rng(0).normal(0.5, 0.1, 2000))
     np.testing.assert_allclose(mean_over_seeds([texts, texts, texts]).replicates, texts.replicates)
     np.testing.assert_array_equal(mean_over_seeds([texts]).replicates, texts.replicates)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_an_interval_over_few_seeds_holds_what_seeds_are_drawn_from(seeds: int) -> None:
+    """Where nothing but the seed differs, 95 % of the intervals hold the mean over all seeds that could be drawn."""
+    rng, held = np.random.default_rng(0), 0
+    for draw in range(400):
+        figures = [Resampled(value, np.full(500, value)) for value in rng.normal(0.5, 0.02, seeds)]
+        low, high = mean_over_seeds(figures, seed=draw).interval()
+        held += low <= 0.5 <= high
+    assert 0.93 <= held / 400 <= 0.985
+
+
+def test_a_share_stays_a_share_and_anything_else_says_what_it_is() -> None:
+    figures = [Resampled(value, np.full(500, value)) for value in (0.98, 0.999, 0.9)]
+    assert mean_over_seeds(figures).interval()[1] == 1.0
+    with pytest.raises(ValueError, match=r"\[3\.2\] lie outside"):
+        mean_over_seeds([Resampled(3.2, np.full(500, 3.2))])
+    assert mean_over_seeds([Resampled(3.2, np.full(500, 3.2))], (0.0, np.inf)).value == 3.2
 
 
 def test_means_over_seeds_are_paired() -> None:
