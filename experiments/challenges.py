@@ -227,7 +227,12 @@ class _Work:
     def start(self, seed: int) -> VerdictMonitor:
         config = TrainingConfig(texts=self.preset.source_texts, epochs=self.preset.epochs)
         return self.folder.trained(
-            f"trained-{seed}", self.folder.untrained(self.preset.model), [self.source], config, seed
+            f"trained-{seed}",
+            self.folder.untrained(self.preset.model),
+            [self.source],
+            config,
+            seed,
+            self.folder.judges(self.preset.source),
         )
 
     def pair(self, challenge: str, seed: int) -> Pair:
@@ -251,6 +256,8 @@ class _Work:
 
     def _outcome(self, challenge: str, method: str, seed: int) -> dict[str, Any]:
         pool, test = self.pair(challenge, seed)
+        if method != KEYWORDS:
+            self.start(seed)  # a training that fails is no finding about the method
         try:
             monitor, labelling = self._elicit(challenge, method, pool, seed)
             if isinstance(monitor, ProbeMonitor | BlendMonitor):

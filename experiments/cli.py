@@ -53,7 +53,11 @@ OPTIONS: dict[str, list[Callable[..., Any]]] = {
             type=click.Path(exists=True),
             help="Inspect log (.eval, .json) or ControlArena's trajectory.jsonl, in place of the packaged transcripts; repeats.",
         ),
-        click.option("--label", help="Where a log holds its labels: scores.NAME or metadata.NAME."),
+        click.option(
+            "--label",
+            help="Where a log holds its labels: scores.NAME or metadata.NAME. True, 1, unsafe, attack and Inspect's C (correct: "
+            "of a side task, say) are harmful; false, 0, safe, honest and I are not.",
+        ),
         click.option("--question", help="What the monitors answer about a log."),
     ]
 }

@@ -79,9 +79,11 @@ class Preset:
     model: str = "smollm2-135m-instruct"
 
 
+BATCH = 8  # small: there are few transcripts, and a training needs steps
+
 PRESETS = {
     "smoke": Preset("injection", (), (0,), 16, 1.0, 10, 2, 0),
-    "default": Preset("pyrit/objective", ("state-consistency",), (0, 1, 2), 100, 2.0, 120, 8, 2),
+    "default": Preset("pyrit/objective", ("state-consistency",), (0, 1, 2), 100, 3.0, 120, 8, 2),
     "full": Preset(
         "pyrit/objective", ("state-consistency", "consistency", "ccs", "crc"), (0, 1, 2, 3, 4), 400, 2.0, 5000, 100, 2
     ),
@@ -94,21 +96,26 @@ def run_control(preset: Preset, folder: Folder) -> Findings:
         raise RunError("--label and --question are about a --log of yours, and none is named")
     transcripts, question = logs(preset) if preset.log else packaged()
     name = "log" if preset.log else PACKAGED
-    domain = transcript_domain(name, question, transcripts).sample(preset.transcripts)
-    labelled = domain.take([row for row, label in enumerate(domain.labels) if label is not None])
+    domain = transcript_domain(name, question, transcripts)
+    known = domain.take([row for row, label in enumerate(domain.labels) if label is not None])
+    labelled = known.sample(preset.transcripts)
     if len(set(labelled.labels)) < 2:
         raise DomainError(
-            f"{name}: {len(labelled)} of {len(domain)} transcripts have a label, and safety needs both harmful and honest ones; "
+            f"{name}: {len(known)} of {len(domain)} transcripts have a label, and safety needs both harmful and honest ones; "
             "name where labels stand with --label scores.NAME or metadata.NAME"
         )
-    known = folder.part(labelled.fingerprint, what="fingerprint of the transcripts")
-    if known != labelled.fingerprint():
+    begun = folder.part(labelled.fingerprint, what="fingerprint of the transcripts")
+    if begun != labelled.fingerprint():
         raise RunError(f"{folder.out}: the transcripts are others than when this began; choose another --out")
     held = {each.id: each for each in transcripts}
     steps = step_domain(f"{name}/steps", question, [held[key] for key in labelled.ids], preset.steps)
     warnings = []
-    if len(domain) > len(labelled):
-        warnings.append(f"transcripts without a label, which are left out: {len(domain) - len(labelled)}")
+    if len(domain) > len(known):
+        warnings.append(f"transcripts without a label, which are left out: {len(domain) - len(known)}")
+    if domain.duplicates:
+        warnings.append(f"transcripts that say the same as another one, which are left out: {domain.duplicates}")
+    if preset.log and len(known) > len(labelled):
+        warnings.append(f"{len(labelled)} of {len(known)} labelled transcripts are read; a larger preset reads more")
     known_labels = [label for label in labelled.labels if label is not None]
     if (few := few_groups(known_labels, labelled.groups)) is not None:
         warnings.append(few)
@@ -232,8 +239,9 @@ class _Work:
         return self.folder.untrained(self.preset.model)
 
     def transfer(self, seed: int) -> VerdictMonitor:
-        config = TrainingConfig(texts=self.preset.source_texts, epochs=self.preset.epochs)
-        return self.folder.trained(f"trained-{seed}", self.start(), [self.source], config, seed)
+        config = TrainingConfig(texts=self.preset.source_texts, epochs=self.preset.epochs, batch_size=BATCH)
+        judges = self.folder.judges(self.preset.source)
+        return self.folder.trained(f"trained-{seed}", self.start(), [self.source], config, seed, judges)
 
     def elicited(self, method: str, seed: int) -> Monitor:
         found = elicit_monitor(self.transfer(seed), self.whole.unlabelled(), method, seed)
@@ -243,7 +251,7 @@ class _Work:
         return KeywordMonitor.fit_domains([train])
 
     def trained_on(self, train: Domain, seed: int, key: str) -> Monitor:
-        config = TrainingConfig(texts=len(train), epochs=self.preset.epochs)
+        config = TrainingConfig(texts=len(train), epochs=self.preset.epochs, batch_size=BATCH)
         return self.folder.trained(key, self.start(), [train], config, seed)
 
     def read(self, key: str, load: Callable[[], Monitor]) -> dict[str, Scores]:

@@ -34,6 +34,7 @@ from elicit.reports.drawing import write_drawings
 from elicit.reports.page import Section
 from elicit.run_folder import changed_versions, claim, entries, note_versions, versions
 from elicit.training import TrainingConfig, train
+from elicit.training.validation import ENOUGH, validation_parts
 from elicit.training.verdict_training import HISTORY
 from experiments.report import write_report
 
@@ -166,6 +167,7 @@ class Folder:
         sources: Sequence[Domain],
         config: TrainingConfig,
         seed: int,
+        judges: Sequence[Domain] = (),
     ) -> VerdictMonitor:
         """A monitor trained on labelled texts; the same call continues what was interrupted.
 
@@ -174,8 +176,13 @@ class Folder:
             base: what training starts from.
             sources: labelled texts.
             config, seed: as in `train`.
+            judges: labelled texts by which a training that taught nothing is seen, as `judges` gives them; it is then warned of.
         """
-        return train(base, sources, self.out / "monitors" / name, config, seed).monitor
+        return train(base, sources, self.out / "monitors" / name, config, seed, judges).monitor
+
+    def judges(self, *sources: str) -> list[Domain]:
+        """Some labelled texts of each source that nothing is trained on."""
+        return validation_parts([self.domain(name) for name in sources], 2 * ENOUGH)
 
     def elicited(self, name: str, found: Elicited) -> Monitor:
         """The monitor that a label-free method found; its warnings are kept for the report of this and of every later call.

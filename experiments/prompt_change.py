@@ -76,6 +76,7 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         intervals(
             {"Follows the question that is asked": [Interval.of(row["plan"], row["following"]) for row in suite]},
             "share of the texts on which the trained question has another answer",
+            references={"guessing": 0.5},
         ),
         caption="Share of right answers where the trained question has another answer; 95 % intervals over texts and seeds.",
     )

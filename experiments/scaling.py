@@ -52,7 +52,7 @@ class Preset:
     labels: tuple[int, ...]
     seeds: tuple[int, ...]
     test_texts: int
-    fewest_examples: int = 96
+    fewest_examples: int
     batch_size: int = 8
     model: str = "smollm2-135m-instruct"
 
@@ -60,7 +60,13 @@ class Preset:
 PRESETS = {
     "smoke": Preset("vader/amazon", ("vader/nyt",), (0, 16), (0, 8), (0,), 16, fewest_examples=8),
     "default": Preset(
-        "vader/amazon", ("vader/tweets", "vader/nyt"), (0, 64, 256, 1000), (0, 16, 64, 256), (0, 1, 2), 160
+        "vader/amazon",
+        ("vader/tweets", "vader/nyt"),
+        (0, 64, 800),
+        (0, 16, 64, 256),
+        (0, 1, 2),
+        160,
+        fewest_examples=400,
     ),
     "full": Preset(
         "vader/movie",  # of reviews there are fewer than the most that are asked for
@@ -69,7 +75,7 @@ PRESETS = {
         (0, 16, 64, 256),
         (0, 1, 2, 3, 4),
         1000,
-        fewest_examples=256,
+        fewest_examples=2000,
     ),
 }
 
@@ -136,6 +142,7 @@ def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain
             "target": test.name,
             "adjacent_labels": m,
             "target_labels": k,
+            "steps": sum(config(preset, size).steps(size) for size in (m, k) if size),
             "seeds": len(preset.seeds),
         }
         row |= {"n": n, "coverage": statistics.mean(scores[f"{m} {k} {seed}"].coverage for seed in preset.seeds)}
@@ -170,7 +177,8 @@ def trained(folder: Folder, preset: Preset, parts: Sequence[Domain], name: str, 
         adjacent = part.name == preset.source
         # What was learnt from adjacent labels alone serves all targets, and all numbers of their labels.
         of = f"adjacent-{len(part)}-{seed}" if adjacent else f"{part.name.replace('/', '-')}-{name}"
-        monitor = folder.trained(of, monitor, [part], config(preset, len(part)), seed)
+        judges = folder.judges(preset.source) if adjacent else []
+        monitor = folder.trained(of, monitor, [part], config(preset, len(part)), seed, judges)
     return monitor
 
 
@@ -271,6 +279,7 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
             "Target",
             "Adjacent labels",
             "Target labels",
+            "Steps",
             "AUROC",
             "Above no adjacent",
             "Keywords, same labels",
@@ -282,6 +291,7 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
                 row["target"],
                 row["adjacent_labels"],
                 row["target_labels"],
+                row["steps"],
                 row["auroc"],
                 signed(row["versus_no_adjacent"]),
                 row.get("keyword_auroc"),
@@ -330,7 +340,8 @@ MEASURED = (
     "A monitor is trained on adjacent labels first and then on those of the target. They are drawn anew under every seed, under "
     "which the smaller sets are parts of the larger ones; both have as many flagged as cleared texts, as far as there are enough.",
     "Keywords are fitted on the same labels, adjacent and the target’s together.",
-    "Few labels, adjacent or the target’s, are passed over several times, so that every training takes some steps.",
+    "Few labels, adjacent or the target’s, are passed over as often as it takes to learn from as many examples as the preset says: "
+    "they are not to be worth less only because they were learnt less. How many steps a training took stands in the table.",
     "Every figure is on the same test texts of the target; intervals draw these texts and seeds, and with them the labels learnt "
     "from. Differences are paired.",
     "What adjacent labels are worth is read off the curve of target labels alone, made to rise and joined between measured numbers "

@@ -189,7 +189,8 @@ def suites(
 def trained(preset: Preset, folder: Folder, part: Domain, plan: str, seed: int) -> VerdictMonitor:
     """The monitor of a plan."""
     config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs, **preset.plans[plan])
-    return folder.trained(_name(plan, seed), folder.untrained(preset.model), [part], config, seed)
+    judges = folder.judges(preset.source)
+    return folder.trained(_name(plan, seed), folder.untrained(preset.model), [part], config, seed, judges)
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:

@@ -88,7 +88,8 @@ class _Work:
         if name == UNTRAINED:
             return start
         config = TrainingConfig(texts=self.preset.source_texts, epochs=self.preset.epochs)
-        return self.folder.trained(f"trained-{seed}", start, [self.source], config, seed)
+        judges = self.folder.judges(self.preset.source)
+        return self.folder.trained(f"trained-{seed}", start, [self.source], config, seed, judges)
 
     def seeds(self, name: str) -> tuple[int, ...]:
         # The likeliest summary of the untrained model is the same whatever the seed.

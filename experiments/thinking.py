@@ -169,7 +169,7 @@ def monitor(folder: Folder, preset: Preset, way: Way, seed: int, source: Domain,
     start = folder.untrained(preset.model)
     if way.start == "trained":
         config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs)
-        start = folder.trained(f"trained-{seed}", start, [source], config, seed)
+        start = folder.trained(f"trained-{seed}", start, [source], config, seed, folder.judges(preset.source))
     if way.reading == DIRECT:
         return VerdictMonitor(start.model, texts.question)
     if way.reading == STUDENT:

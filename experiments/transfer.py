@@ -203,7 +203,14 @@ def target_rows(
             scores[name] = folder.scores(
                 test,
                 name,
-                lambda: folder.trained(name, folder.untrained(preset.model), chosen, config, seed),  # noqa: B023
+                lambda: folder.trained(
+                    name,  # noqa: B023
+                    folder.untrained(preset.model),
+                    chosen,  # noqa: B023
+                    config,
+                    seed,  # noqa: B023
+                    folder.judges(*recipe.sources),  # noqa: B023
+                ),
             )
     figures, n = compared(test, scores)
     means = {recipe: mean_over_seeds([figures[f"{recipe.name}-{seed}"] for seed in preset.seeds]) for recipe in plan}
@@ -341,12 +348,12 @@ def summary(rows: Sequence[Mapping[str, Any]], correlations: Mapping[str, Mappin
             f"median, from {min(gaps):.0%} to {max(gaps):.0%}."
         )
     raised = [
-        f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] by training on {row['of']} ({row['pairs']} trainings)"
+        f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] by training on {row['of']} ({row['pairs']} pairs)"
         for row in rows
         if row["kind"] == "mean" and (gain := row["versus_untrained"])["value"] is not None
     ]
     if raised:
-        sentences.append(f"In the mean over trainings and their targets AUROC changes by {', '.join(raised)}.")
+        sentences.append(f"In the mean over pairs of training and target AUROC changes by {', '.join(raised)}.")
     for key, found in correlations.items():
         named = DISTANCES[key]
         if found["value"] is None:
@@ -485,6 +492,7 @@ MEASURED = (
     "A source is trained on without the texts that another domain holds too.",
     "Keyword distance is the proxy A-distance of a classifier by words: 0 where the two domains cannot be told apart, 2 where they "
     "always can. Hidden-state distance lies between the mean states at the last token of the prompt, of the untrained model’s "
-    "middle layer, after whitening. Both look at training texts, without labels.",
+    "middle layer, after whitening, each domain’s texts under its own question: domains that ask the same lie closer. Both look at "
+    "training texts, without labels.",
     "The interval of a rank correlation draws domains with all their pairs, texts and seeds.",
 )
