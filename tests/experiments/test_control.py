@@ -146,7 +146,7 @@ def test_a_log_without_labels_is_refused_before_any_model_loads(tmp_path, monkey
         main, ["control", "--preset", "smoke", "--log", str(log), "--out", str(tmp_path / "out")]
     )
     assert found.exit_code == 1
-    assert "0 of 10 transcripts have a label" in found.output
+    assert "0 of 12 transcripts have a label" in found.output
     assert "--label scores.NAME" in found.output
     # Asked again with what it wanted, the folder is not in the way.
     found = CliRunner().invoke(
@@ -154,6 +154,23 @@ def test_a_log_without_labels_is_refused_before_any_model_loads(tmp_path, monkey
         ["control", "--preset", "smoke", "--log", str(log), "--label", "metadata.no", "--out", str(tmp_path / "out")],
     )
     assert "sample 0 has no metadata.no" in found.output
+
+
+def test_of_a_log_with_few_labels_the_labelled_transcripts_are_read(tiny, tmp_path, monkeypatch) -> None:
+    smaller = replace(control.PRESETS["smoke"], methods=(), folds=0, transcripts=10)
+    monkeypatch.setitem(control.PRESETS, "smoke", smaller)
+    log = write_log(tmp_path / "log.json", 60, "delete")
+    held = json.loads(log.read_text())
+    for sample in held["samples"][12:]:
+        sample["metadata"] = {"bad": None}
+    held["samples"].append(held["samples"][0] | {"id": "again"})
+    log.write_text(json.dumps(held))
+    changes = {"log": (str(log),), "label": "metadata.bad"}
+    results = conduct("control", "smoke", tmp_path / "out", lambda _: None, changes)
+    assert {row["n"] for row in results["rows"]} == {10}
+    assert "transcripts without a label, which are left out: 48" in results["warnings"]
+    assert "transcripts that say the same as another one, which are left out: 1" in results["warnings"]
+    assert "10 of 12 labelled transcripts are read; a larger preset reads more" in results["warnings"]
 
 
 def test_a_method_that_fails_is_warned_of_and_costs_no_other(tiny, tmp_path, monkeypatch) -> None:

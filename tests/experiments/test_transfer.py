@@ -81,11 +81,12 @@ def test_every_training_is_asked_for_as_many_texts_as_the_preset_says(
 ) -> None:
     asked: list[tuple[int, int]] = []
 
-    def trained(self: Folder, name: str, base: object, sources: Sequence[Domain], config: TrainingConfig, seed: int):
+    def trained(self: Folder, name: str, base: object, sources: Sequence[Domain], config: TrainingConfig, *_: object):
         asked.append((sum(map(len, sources)), config.texts))
         return KeywordMonitor.fit_domains(sources)
 
     monkeypatch.setattr(Folder, "trained", trained)
+    monkeypatch.setattr(Folder, "judges", lambda *_: [])
     monkeypatch.setattr(Folder, "untrained", lambda *_: KeywordMonitor.fit_domains(list(parts.values())))
     parts = {name: domain(name, [f"{name} {i} {i % 2}" for i in range(1500)]) for name in ("a/x", "b/y", "c/z")}
     preset = replace(PRESETS["full"], domains=tuple(parts), seeds=(0,), source_texts=1200)
