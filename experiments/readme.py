@@ -70,7 +70,13 @@ def written(readme: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         results = read_json(MEASURED / f"{found[1]}.json")
-        return f"<!-- measured: {found[1]} -->\n{TABLES[found[1]](results)}\n<!-- /measured -->"
+        told = len(results["warnings"])
+        warned = (
+            f"\n\nWarnings of this run ({told}) stand with its rows in `experiments/measured/{found[1]}.json`."
+            if told
+            else ""
+        )
+        return f"<!-- measured: {found[1]} -->\n{TABLES[found[1]](results)}{warned}\n<!-- /measured -->"
 
     return re.sub(r"<!-- measured: ([\w-]+) -->\n.*?<!-- /measured -->", table, readme, flags=re.DOTALL)
 
@@ -130,7 +136,7 @@ def marked(row: Mapping[str, Any]) -> str:
 
 
 def prompt_change(results: Results) -> str:
-    """Question-following, loss on instructions and transfer by plan."""
+    """Question-following, what instructions lose, and transfer by plan."""
     rows = results["rows"]
     targets = list(dict.fromkeys(row["target"] for row in rows if row["kind"] == "transfer"))
     auroc = {(row["plan"], row["target"]): row["auroc"] for row in rows if row["kind"] == "transfer"}
@@ -140,12 +146,13 @@ def prompt_change(results: Results) -> str:
             figure(row["following"]),
             figure(row["following_versus_first"]),
             figure(row["loss_growth"]),
+            figure(row["pass_rate"]),
             *(figure(auroc[row["plan"], target]) for target in targets),
         ]
         for row in rows
         if row["kind"] == "suite"
     ]
-    head = ["schedule", "follows the question", "above verdicts alone", "growth of the loss on instructions"]
+    head = ["schedule", "follows the question", "above verdicts alone", "growth of the loss", "instructions right"]
     return markdown([*head, *(f"AUROC {target}" for target in targets)], body)
 
 
