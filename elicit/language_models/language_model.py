@@ -158,11 +158,12 @@ class LanguageModel(ABC):
             description: what the progress bar says.
         """
         prompt = self.prompt(question)
-        encoded = prompt.encode(texts)
         prefix = list(prompt.head)
         for shot, (_, flagged) in zip(prompt.encode([text for text, _ in shots], LONGEST_SHOT), shots, strict=True):
             prefix += prompt.turn(shot, flagged)
-        rows, reasons = that_fit(encoded, self.context_length - len(prefix) - len(prompt.tail) - self.reserved)
+        room = self.context_length - len(prefix) - len(prompt.tail) - self.reserved
+        encoded = prompt.encode(texts, max(room, 1))  # behind examples a text loses more of its middle
+        rows, reasons = that_fit(encoded, room)
         suffixes = {row: prompt.suffix(encoded[row]) for row in rows}
         return self._read_last(prefix, suffixes, encoded, reasons, prompt, description)
 

@@ -63,15 +63,16 @@ class TestLocalModel:
         own = float(logits[prompt.verdict.flagged] - logits[prompt.verdict.cleared])
         assert read.values[0] == pytest.approx(own, abs=1e-4)
 
-    def test_a_text_that_does_not_fit_behind_its_examples(self, local):
+    def test_behind_examples_a_text_loses_more_of_its_middle_and_without_room_its_verdict(self, local):
         prompt = local.prompt(QUESTION)
         turn = len(prompt.turn(prompt.encode(["an example"])[0], True))
-        for room, reasons in ((150, [False, True]), (-50, [True, True])):  # the examples alone may not fit either
+        for room, refused in ((150, False), (-50, True)):  # the examples alone may not fit either
             shots = (local.context_length - len(prompt.head) - len(prompt.tail) - room) // turn
             read = local.log_odds(QUESTION, ["short", "word " * 5000], [("an example", True)] * shots)
-            assert [reason is not None for reason in read.reasons] == reasons
-            assert read.reasons[1] == "the text does not fit into the model's context after its examples"
-            assert np.isnan(read.values).tolist() == reasons
+            reason = "the text does not fit into the model's context after its examples" if refused else None
+            assert read.reasons == (reason, reason)
+            assert np.isnan(read.values).tolist() == [refused, refused]
+            assert read.truncated[1]
 
     def test_packed_log_odds_are_the_plain_ones_at_each_position(self, local):
         prompt = local.prompt(QUESTION)

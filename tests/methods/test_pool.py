@@ -50,8 +50,10 @@ def test_long_texts_come_in_smaller_packs_and_fewer_examples(monitor):
 
 
 @pytest.mark.parametrize("method", ["random-shots", "bootstrap", "consistency", "icm"])
-def test_long_texts_are_scored_behind_their_examples(method, monitor):
-    texts = [f"{i} " + "word " * 80 for i in range(12)]
+@pytest.mark.parametrize("words", [80, 130])
+def test_long_texts_are_scored_behind_their_examples(method, words, monitor):
+    """Examples take up to half of the context; of a text that is longer than what they leave, both ends are read."""
+    texts = [f"{i} " + "word " * words for i in range(12)]
     found = elicit_monitor(monitor, UnlabelledDomain.from_texts(texts, QUESTION), method)
     assert found.monitor.score(texts).coverage == 1
 
