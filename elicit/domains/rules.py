@@ -7,10 +7,10 @@ groups of a domain; from these it derives pairs of texts with the label combinat
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations, islice, product
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from elicit.errors import DomainError
 
 Combination = tuple[bool, bool]
 Members = dict[str, list[int]]
+MOST_PAIRS = 200_000  # about which an integer program takes seconds
 
 
 class Pair(NamedTuple):
@@ -116,7 +117,7 @@ def check_rules(name: str, rules: Sequence[Rule], groups: Sequence[str | None]) 
     """Refuse rules that no labelling can obey.
 
     Raises:
-        DomainError: a rule names a group that no text has, or the rules contradict each other.
+        DomainError: a rule names a group that no text has, the rules are about too many pairs, or they contradict each other.
     """
     known = {group for group in groups if group is not None}
     for rule in rules:
@@ -124,17 +125,29 @@ def check_rules(name: str, rules: Sequence[Rule], groups: Sequence[str | None]) 
             if group not in known:
                 some = ", ".join(repr(group) for group in sorted(known)[:3]) or "none"
                 raise DomainError(f"{name}: {rule} names the group {group!r}, which no text has; there are {some}, …")
-    if _solve(np.zeros(len(groups)), pairs_of(rules, groups)) is None:
+    pairs = list(islice(_pairs(rules, groups), MOST_PAIRS + 1))
+    if len(pairs) > MOST_PAIRS:
+        sizes = Counter(group for group in groups if group is not None)
+        named = max((group for rule in rules for group in rule.groups), key=lambda group: sizes[group])
+        raise DomainError(
+            f"{name}: the rules are about more than {MOST_PAIRS:,} pairs of texts, and a search that obeys them would not end; the "
+            f"largest of their groups is {named!r}, with {sizes[named]} texts: make the groups smaller"
+        )
+    if _solve(np.zeros(len(groups)), pairs) is None:
         raise DomainError(f"{name}: the rules contradict each other: no labels obey all {len(rules)} of them")
 
 
 def pairs_of(rules: Sequence[Rule], groups: Sequence[str | None]) -> list[Pair]:
     """What the rules forbid among n texts, given each one's group; groups without a text here forbid nothing."""
+    return list(_pairs(rules, groups))
+
+
+def _pairs(rules: Sequence[Rule], groups: Sequence[str | None]) -> Iterator[Pair]:
     members: Members = defaultdict(list)
     for row, group in enumerate(groups):
         if group is not None:
             members[group].append(row)
-    return [pair for rule in rules for pair in rule.pairs(members)]
+    return (pair for rule in rules for pair in rule.pairs(members))
 
 
 def repair(log_odds: NDArray[np.float64], pairs: Sequence[Pair]) -> NDArray[np.bool_]:

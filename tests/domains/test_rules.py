@@ -76,6 +76,13 @@ class TestDomains:
         with pytest.raises(DomainError, match="facts: the rules contradict each other"):
             domain().with_rules(Same("b", "c"), Opposite("b", "c"))
 
+    def test_a_group_of_thousands_is_refused_before_anything_is_solved(self):
+        rows = [Row(str(i), f"text {i}", None, "all") for i in range(700)]
+        with pytest.raises(
+            DomainError, match=r"more than 200,000 pairs.* 'all', with 700 texts: make the groups smaller"
+        ):
+            make_domain("facts", QUESTION, rows).with_rules(Exclusive("all"))
+
     def test_rules_follow_the_texts_and_survive_a_file(self, tmp_path):
         ruled = domain().with_rules(Exclusive("a"), Opposite("b", "c"))
         ruled.save(tmp_path / "domain.json")
