@@ -66,6 +66,19 @@ def test_one_text_is_refused_and_two_alike_are_not(method, monitor):
     assert found.monitor.score(["a text"]).coverage == 1
 
 
+def test_copies_of_one_text_are_no_evidence_for_its_label(monitor):
+    copies = UnlabelledDomain.from_texts(["a text"] * 20, QUESTION)
+    with pytest.raises(DomainError, match="1 different texts can be read"):
+        elicit_monitor(monitor, copies, "state-consistency")
+    different = [f"text {i}" for i in range(12)]
+    once, twice = (
+        elicit_monitor(monitor, UnlabelledDomain.from_texts(texts, QUESTION), "state-consistency").labelling
+        for texts in (different, [*different, *different])
+    )
+    assert once.ids == twice.ids
+    np.testing.assert_array_equal(once.log_odds, twice.log_odds)
+
+
 def test_two_texts_that_do_not_fit_one_context(make_model, make_tokenizer):
     model = make_model("llama")
     model.config.max_position_embeddings = 400

@@ -73,7 +73,7 @@ def test_noise_in_many_dimensions_does_not_talk_itself_into_labels(seed: int) ->
     prior = 1.2 * (2 * truth - 1) + rng.normal(size=200)
     found = search(rng.normal(size=(200, 3, 576)), prior)
     assert roc_auc_score(truth, found.log_odds) > roc_auc_score(truth, prior) - 0.02
-    assert np.mean((found.log_odds > 0) == (prior > 0)) > 0.95
+    assert np.mean((found.log_odds > 0) == (prior > 0)) > 0.9
 
 
 @pytest.mark.parametrize("seed", range(5))
