@@ -184,7 +184,7 @@ def test_a_method_of_which_nobody_counted_the_passes_has_a_line_that_says_so(con
     monkeypatch.setattr(elicit.methods.own, "METHODS", held := dict(elicit.methods.METHODS))
     monkeypatch.setattr(elicit.methods.registry, "METHODS", held)
     monkeypatch.setattr(elicit.planning, "METHODS", held)
-    monkeypatch.setattr(elicit.runs, "METHODS", held)
+    monkeypatch.setattr(elicit.run_config, "METHODS", held)
     (file := tmp_path / "mine.py").write_text(
         "from elicit import Elicited, label_free\n\n"
         "@label_free('mine', 'the monitor as it is')\ndef mine(monitor, target, seed):\n    return Elicited(monitor)\n"

@@ -77,7 +77,7 @@ def test_saved_monitors_score_as_they_did_in_the_run(model_folder, source, targe
         lines = (tmp_path / "run" / "scores" / "films" / f"{name}.jsonl").read_text().splitlines()
         held = {line["id"]: line["score"] for line in map(json.loads, lines)}
         scores = monitor.score(texts)
-        np.testing.assert_allclose(scores.values, [held[i] for i in scores.ids], atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(scores.values, [held[i] for i in scores.ids], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 def test_target_labels_never_reach_a_label_free_method(model_folder, source, tmp_path) -> None:
