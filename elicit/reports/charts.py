@@ -124,7 +124,10 @@ def heat_map(
 
 
 def _number(value: float, form: str) -> str:
-    return form.format(value).replace("-", "−")
+    written = form.format(value)
+    if not any(digit in written for digit in "123456789"):
+        written = written.lstrip("-")  # what is rounded to 0 has no sign
+    return written.replace("-", "−")
 
 
 def curves(

@@ -6,7 +6,7 @@ import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
-from elicit.reports.charts import Curve, Interval, Point, _look, curves, heat_map, intervals, pareto, scatter
+from elicit.reports.charts import Curve, Interval, Point, _look, _number, curves, heat_map, intervals, pareto, scatter
 from elicit.reports.drawing import Drawing
 
 EVIL = "<b>$x^$</b>"
@@ -94,3 +94,10 @@ def test_a_drawing_on_a_page_takes_the_page_s_colours_and_keeps_its_ids_to_itsel
     described = root.find("{*}desc")
     assert described is not None
     assert described.text == f"alt {EVIL}"
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "written"), [(-0.003, "{:.0%}", "0%"), (-0.013, "{:.0%}", "−1%"), (-0.3, "{:+.2f}", "−0.30")]
+)
+def test_what_is_rounded_to_zero_has_no_sign(value: float, form: str, written: str) -> None:
+    assert _number(value, form) == written
