@@ -6,6 +6,8 @@ import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
+import pytest
+
 from elicit.reports.charts import Curve, Interval, Point, _look, _number, curves, heat_map, intervals, pareto, scatter
 from elicit.reports.drawing import Drawing
 
