@@ -169,7 +169,7 @@ def target_rows(
                 "gap_recovered": gap_recovered(found, floor, ceiling)
                 if floor and ceiling
                 else undefined("there is no untrained monitor, or none that is trained on target labels"),
-                "ceiling": ", ".join((best[1], f"from the {best[0]} model")) if best else "",
+                "ceiling": _named(best) if best else "",
                 "versus_transfer": difference(found, baseline)
                 if baseline and method != "transfer"
                 else undefined(
@@ -185,6 +185,12 @@ def target_rows(
             }
         )
     return rows, left_out
+
+
+def _named(key: tuple[str, str]) -> str:
+    """A method, and the model that it starts from where that makes a difference."""
+    start, method = key
+    return method if method in WITHOUT_START else f"{method} from the {start} model"
 
 
 def cost(timings: Sequence[dict[str, Any]], target: str, method: str, unit: str) -> float:

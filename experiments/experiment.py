@@ -290,7 +290,7 @@ def notes(out: Path) -> list[str]:
     found = changed_versions(manifest)
     found += [
         f"{path.parent.relative_to(out)}: {note}"
-        for path in sorted(out.rglob(HISTORY))
+        for path in sorted((out / "monitors").rglob(HISTORY))  # a run within it says itself what its trainings noted
         for note in read_json(path)["notes"]
     ]
     warned = out / "notes"
