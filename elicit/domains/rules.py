@@ -130,8 +130,8 @@ def check_rules(name: str, rules: Sequence[Rule], groups: Sequence[str | None]) 
         sizes = Counter(group for group in groups if group is not None)
         named = max((group for rule in rules for group in rule.groups), key=lambda group: sizes[group])
         raise DomainError(
-            f"{name}: the rules are about more than {MOST_PAIRS:,} pairs of texts, and a search that obeys them would not end; the "
-            f"largest of their groups is {named!r}, with {sizes[named]} texts: make the groups smaller"
+            f"{name}: the rules are about more than {MOST_PAIRS:,} pairs of texts, and labels that obey so many take too long to "
+            f"find; the largest of their groups is {named!r}, with {sizes[named]} texts: make the groups smaller"
         )
     if _solve(np.zeros(len(groups)), pairs) is None:
         raise DomainError(f"{name}: the rules contradict each other: no labels obey all {len(rules)} of them")

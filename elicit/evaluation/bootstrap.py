@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 REPLICATES = 2000
 CONFIDENCE = 0.95
@@ -186,6 +186,6 @@ def mean_over_seeds(figures: Sequence[Resampled], bounds: tuple[float, float] = 
     count = len(values)
     drawn = np.random.default_rng(seed).integers(0, count, (count, replicates.shape[1]))
     tail = (1 + CONFIDENCE) / 2
-    few = np.sqrt(count / (count - 1)) * stats.t.ppf(tail, count - 1) / stats.norm.ppf(tail) if count > 1 else 0.0
+    few = np.sqrt(count / (count - 1)) * special.stdtrit(count - 1, tail) / special.ndtri(tail) if count > 1 else 0.0
     of_seeds = few * (values[drawn].mean(axis=0) - values.mean())
     return Resampled(float(values.mean()), replicates.mean(axis=0) + of_seeds, bounds)

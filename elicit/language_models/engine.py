@@ -25,13 +25,13 @@ from torch import nn
 
 from elicit.language_models.attention import by_matrix_products
 from elicit.language_models.batches import batches_by_length, halving_on_out_of_memory, pad_right, token_budget
+from elicit.language_models.decoder import decoder_layers, final_norm, sliding_window
 from elicit.language_models.prompts import Verdict
 
 Progress = Callable[[int], None]
 # What architectures raise that do not understand what the fast path hands them.
 FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 FULL_ROWS = 128  # positions whose logits over the whole vocabulary are held at once
-FINAL_NORMS = ("norm", "ln_f", "norm_f", "final_layer_norm", "final_layernorm")
 
 
 @dataclass
@@ -374,9 +374,7 @@ class Engine:
     @contextmanager
     def _before_norm(self) -> Iterator[_Norm]:
         """Catches what enters the decoder's final norm, to apply that norm in float32 at the verdict positions only."""
-        norm = next((getattr(self.decoder, name) for name in FINAL_NORMS if _has(self.decoder, name)), None)
-        if norm is None or _has(self.decoder, "project_out"):
-            raise NotImplementedError("no final norm is known")
+        norm = final_norm(self.decoder)
         held = _Norm(norm)
         handle = norm.register_forward_pre_hook(lambda _module, inputs: held.keep(inputs[0]))
         try:
@@ -505,24 +503,3 @@ def _contrast_mask(
     positions = torch.arange(width).expand(len(lengths), -1).clone()
     positions[rows, length + 1] = length
     return mask[:, None], positions + prefix
-
-
-def decoder_layers(decoder: Any) -> tuple[str, nn.ModuleList]:
-    """A decoder's list of layers, and the name under which it holds it."""
-    for name in ("layers", "h", "blocks"):
-        found = getattr(decoder, name, None)
-        if isinstance(found, nn.ModuleList):
-            return name, found
-    raise NotImplementedError(f"no list of decoder layers is known for {type(decoder).__name__}")
-
-
-def sliding_window(model: Any) -> int | None:
-    """Tokens that local attention reaches back, or None when all layers see everything."""
-    config = model.config.get_text_config()
-    used = getattr(config, "use_sliding_window", True)
-    window = getattr(config, "sliding_window", None)
-    return int(window) if used and window else None
-
-
-def _has(module: nn.Module, name: str) -> bool:
-    return getattr(module, name, None) is not None

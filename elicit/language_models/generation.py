@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from elicit.language_models.batches import batches_by_length, halving_on_out_of_memory, pad_right
-from elicit.language_models.engine import FAILURES, Engine, Progress, expand_cache, sliding_window
+from elicit.language_models.decoder import sliding_window
+from elicit.language_models.engine import FAILURES, Engine, Progress, expand_cache
 
 CPU_ROWS = 4  # times as many rows in a batch as where texts are only read
 

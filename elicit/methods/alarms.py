@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,8 +35,9 @@ def low_mass(read: Readings) -> list[str]:
     return [f"only {mass:.0%} of the model's probability is on the verdict words: the question is often not answered"]
 
 
-def left_out(searched: int, given: int) -> list[str]:
-    """An alarm where a search looked at a part of the texts only."""
+def left_out(searched: int, texts: Sequence[str]) -> list[str]:
+    """An alarm where a search looked at a part of the texts only; the empty ones do not count."""
+    given = sum(bool(text.strip()) for text in texts)
     if searched >= given:
         return []
     return [

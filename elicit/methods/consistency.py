@@ -101,8 +101,7 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
     }
     if np.isfinite(zero.verdict_mass).any():
         details["verdict_mass"] = round(float(np.nanmean(zero.verdict_mass)), 4)
-    given = sum(bool(text.strip()) for text in target.texts)
-    warnings = (*found.warnings(), *low_mass(zero), *left_out(len(pool), given))
+    warnings = (*found.warnings(), *low_mass(zero), *left_out(len(pool), target.texts))
     return Elicited(context, details, warnings, labelling)
 
 

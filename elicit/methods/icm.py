@@ -87,8 +87,7 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         "requests_per_label": round(cost["requests"] / len(found.labels), 1),
         "tokens_per_label": round(cost["tokens"] / len(found.labels)),
     }
-    given = sum(bool(text.strip()) for text in target.texts)
-    warnings = [*degenerate(labels), *left_out(len(pool), given)]
+    warnings = [*degenerate(labels), *left_out(len(pool), target.texts)]
     if len(found.labels) < len(pool):
         warnings.append(f"of these, texts that were left without a label: {len(pool) - len(found.labels)}")
     return Elicited(FewShotMonitor(pool.model, pool.question, shots), details, tuple(warnings), labelling)

@@ -80,8 +80,7 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     labels = repair(found.log_odds, pairs_of(target.rules, used.groups))
     labelling = Labelling(used.ids, labels, found.log_odds)
     details = found.details(prior, labels) | {"layers": list(chosen), "unsure": int(labelling.unsure.sum())}
-    given = sum(bool(text.strip()) for text in target.texts)
-    return Elicited(blend, details, (*found.warnings(prior, labels), *left_out(len(labels), given)), labelling)
+    return Elicited(blend, details, (*found.warnings(prior, labels), *left_out(len(labels), target.texts)), labelling)
 
 
 @dataclass(frozen=True)

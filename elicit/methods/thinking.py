@@ -48,14 +48,14 @@ def thinking(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int, max_t
     """
     found = ThinkingMonitor(monitor.model, target.question, max_tokens)
     labelling = labels_from_scores(found, target.sample(PROBE_TEXTS))
-    labels, given = labelling.labels, sum(bool(text.strip()) for text in target.texts)
+    labels = labelling.labels
     details = {
         "texts": len(labels),
         "flagged_share": round(float(labels.mean()), 4),
         "mean_label_entropy_bits": label_entropy(labelling.log_odds),
         "unsure": int(labelling.unsure.sum()),
     }
-    return Elicited(found, details, (*degenerate(labels), *left_out(len(labels), given)), labelling)
+    return Elicited(found, details, (*degenerate(labels), *left_out(len(labels), target.texts)), labelling)
 
 
 @label_free(

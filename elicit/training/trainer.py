@@ -17,7 +17,8 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerControl
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from elicit.language_models.engine import FAILURES, sliding_window
+from elicit.language_models.decoder import sliding_window
+from elicit.language_models.engine import FAILURES
 from elicit.training.examples import Heads, collate
 from elicit.training.packing import Batch, packed_logits, packs, padded_logits, share_of
 from elicit.training.trunk import Trunk

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from elicit.language_models.engine import decoder_layers
+from elicit.language_models.decoder import decoder_layers
 from elicit.training.examples import Example, collate
 from elicit.training.packing import Batch, Pack, pack_of, packs
 
