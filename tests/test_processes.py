@@ -83,8 +83,9 @@ def assert_same_run(one: Path, two: Path) -> None:
         held = [lines(folder / name) for folder in (one, two)]
         assert [(row["id"], row["label_hat"]) for row in held[0]] == [(row["id"], row["label_hat"]) for row in held[1]]
         values = [[row["score"] for row in rows] for rows in held]
-        np.testing.assert_allclose(*values, rtol=1e-5, atol=1e-3, err_msg=name)
-        assert np.std(values[0]) > 1e-3
+        # Rounding, next to how far the texts lie apart: the model is tiny and barely trained.
+        assert np.std(values[0]) > 1e-4, name
+        np.testing.assert_allclose(*values, rtol=0, atol=0.01 * np.std(values[0]), err_msg=name)
     for name in ("consistency", "self-training"):
         found = [lines(folder / "monitors" / "films" / name / "labels.jsonl") for folder in (one, two)]
         assert [(row["id"], row["label"]) for row in found[0]] == [(row["id"], row["label"]) for row in found[1]]

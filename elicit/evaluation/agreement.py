@@ -242,7 +242,8 @@ def difference(a: Resampled, b: Resampled) -> dict[str, Any]:
     `reading` is "better" or "worse" when the interval excludes 0, "undefined" where there is no figure, else "no clear
     difference". One comparison errs in 5 % of the cases; among twenty methods one is expected to differ by chance.
     """
-    found = Resampled(a.value - b.value, a.replicates - b.replicates)
+    bounds = (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0])
+    found = Resampled(a.value - b.value, a.replicates - b.replicates, bounds)
     low, high = found.interval()
     plain = _plain(found)
     if plain["value"] is None:

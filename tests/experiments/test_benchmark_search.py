@@ -77,14 +77,15 @@ def test_shares_are_compared_with_the_even_one_over_seeds(
     assert set(results) == {"schema", "benchmark", "options", "balance"}
     rows = {row["flagged_share"]: row for row in results["balance"]}
     assert [(row["texts"], row["seeds"], row["n"]) for row in rows.values()] == [(40, 2, len(domain.test))] * 3
-    # By hand: 1 and 1; 0 and 0; 1 and 0, of which a resample draws two with replacement.
+    # By hand: 1 and 1; 0 and 0; 1 and 0, of which a resample draws two with replacement. Two seeds say so little of others
+    # (Student's t is 12.7) that the interval is all that a share, or a difference of shares, can be.
     assert [rows[share]["auroc"]["value"] for share in (EVEN, FEW, MANY)] == [1.0, 0.0, 0.5]
     assert rows[EVEN]["less_even"]["value"] is None
     assert {"value": -1.0, "low": -1.0, "high": -1.0, "reading": "worse"}.items() <= rows[FEW]["less_even"].items()
-    expected = {"value": -0.5, "low": -1.0, "high": 0.0, "reading": "no clear difference"}
+    expected = {"value": -0.5, "low": -1.0, "high": 1.0, "reading": "no clear difference"}
     assert expected.items() <= rows[MANY]["less_even"].items()
     assert any("95% of 40 texts flagged, 2 seeds: AUROC 0.500 [0.000, 1.000]" in line for line in said)
-    assert any("less that of 50% -0.500 [-1.000, +0.000]" in line for line in said)
+    assert any("less that of 50% -0.500 [-1.000, +1.000]" in line for line in said)
     assert sorted(searches) == sorted((share, seed) for share in search.SHARES for seed in range(2))
 
 

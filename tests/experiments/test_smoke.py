@@ -88,6 +88,7 @@ def test_the_readme_could_show_it(smoke: Callable[[str], Smoke], name: str) -> N
             assert any("[" in line for line in table[2:])
 
 
+@of_each
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
 def test_a_browser_opens_the_page_without_a_complaint(smoke: Callable[[str], Smoke], name: str, tmp_path: Path) -> None:
     run = smoke(name)
