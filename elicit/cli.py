@@ -265,6 +265,7 @@ def train(
     model: str, dtype: str, device: str, sources: tuple[str, ...], seed: int, out: Path, report_to: str, **sizes: Any
 ) -> None:
     """Train a verdict monitor on labelled domains, with validation on the way; resumable."""
+    from elicit.evaluation.bootstrap import in_words
     from elicit.source_training import train_sources
     from elicit.training import TrainingConfig
 
@@ -274,11 +275,7 @@ def train(
         model, sources, out, config, seed, dtype, device, report_to, say=lambda line: click.echo(line, err=True)
     )
     for name, row in report["held_out"].items():
-        auroc = row["auroc"]
-        found = (
-            "undefined" if auroc["value"] is None else f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
-        )
-        click.echo(f"{name}: AUROC {found} on {row['n']} held-out texts")
+        click.echo(f"{name}: AUROC {in_words(row['auroc'])} on {row['n']} held-out texts")
     click.echo(f"monitor: {out}")
 
 

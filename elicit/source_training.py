@@ -17,6 +17,7 @@ from typing import Any
 from elicit.domains import Domain, check_names, load_domain
 from elicit.errors import RunError
 from elicit.evaluation import evaluate_target
+from elicit.evaluation.bootstrap import in_words
 from elicit.files import read_json, write_json
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor, fit_calibration
@@ -114,7 +115,7 @@ def card(report: dict[str, Any]) -> str:
         "| source | texts | AUROC | balanced accuracy |",
         "| --- | --- | --- | --- |",
         *(
-            f"| {name} | {row['n']} | " + " | ".join(_shown(row[figure]) for figure in FIGURES) + " |"
+            f"| {name} | {row['n']} | " + " | ".join(in_words(row[figure]) for figure in FIGURES) + " |"
             for name, row in report["held_out"].items()
         ),
         "",
@@ -160,9 +161,3 @@ def _held_out(monitor: VerdictMonitor, test: Domain) -> dict[str, Any]:
     calibration = fit_calibration(scores.values)
     row = evaluate_target({"trained": scores}, test.labels, test.groups, {"trained": calibration})["trained"]
     return {"n": row["n"], "coverage": row["coverage"]} | {figure: row[figure] for figure in FIGURES}
-
-
-def _shown(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return "undefined"
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from elicit.domains import Domain, load_domain
 from elicit.errors import RunError
 from elicit.evaluation import bootstrap_weights, difference, mean_over_seeds
-from elicit.evaluation.bootstrap import Resampled, undefined, weighted_mean
+from elicit.evaluation.bootstrap import Resampled, in_words, undefined, weighted_mean
 from elicit.files import write_json
 from elicit.language_models.local import LocalModel
 from elicit.language_models.weights import hash_of_files
@@ -103,14 +103,14 @@ def benchmark_search(
                 )
         keep("difference", differences(rows))
         for domain, found in results["difference"].items():
-            say(f"{domain:<20} right labels, consistency less icm: {_shown(found, '+')}")
+            say(f"{domain:<20} right labels, consistency less icm: {in_words(found, '+.3f')}")
     if "balance" in parts:
         write_json(path, results)  # scores are kept beside it on the way, and are those of these options
         keep("balance", [row for name in domains for row in balance(monitor, name, seeds, Folder(out, say))])
         for row in results["balance"]:
             say(
                 f"{row['domain']:<20} {row['flagged_share']:.0%} of {row['texts']} texts flagged, {seeds} seeds: "
-                f"AUROC {_shown(row['auroc'])}, less that of {SHARES[0]:.0%} {_shown(row['less_even'], '+')}"
+                f"AUROC {in_words(row['auroc'])}, less that of {SHARES[0]:.0%} {in_words(row['less_even'], '+.3f')}"
             )
 
 
@@ -279,11 +279,3 @@ def differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         ]
         out[name] = mean_over_seeds(gains, (-1.0, 1.0)).to_json() | {"texts": len(texts)}
     return out
-
-
-def _shown(figure: Mapping[str, Any], sign: str = "") -> str:
-    """A figure with its interval; the sign of a difference is always written."""
-    if figure["value"] is None:
-        return f"undefined ({figure['undefined']})"
-    value, low, high = (f"{figure[key]:{sign}.3f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"

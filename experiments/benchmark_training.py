@@ -15,7 +15,7 @@ import torch
 from elicit.domains import Domain, drop_overlap, load_domain
 from elicit.errors import DivergedError
 from elicit.evaluation import Resampled, bootstrap_weights
-from elicit.evaluation.bootstrap import mean_over_seeds
+from elicit.evaluation.bootstrap import in_words, mean_over_seeds
 from elicit.evaluation.metrics import auroc
 from elicit.files import write_json
 from elicit.language_models.local import LocalModel
@@ -172,7 +172,7 @@ def transfer(model: str, texts: int, out: Path, say: Callable[[str], None]) -> d
             by_seed[domain.name].append(auroc_on(trained.monitor, domain))
     found = {name: mean_over_seeds(figures).to_json() for name, figures in by_seed.items()}
     for name, figure in found.items():
-        say(f"{name:<14} AUROC {_shown(figure)}, {SEEDS} seeds")
+        say(f"{name:<14} AUROC {in_words(figure)}, {SEEDS} seeds")
     return {
         "texts": texts,
         "seeds": SEEDS,
@@ -191,9 +191,3 @@ def auroc_on(monitor: VerdictMonitor, domain: Domain) -> Resampled:
     weights = np.concatenate([np.ones((1, len(test)), np.float32), bootstrap_weights(labels, test.groups)])
     figures = auroc(monitor.score(test.unlabelled()).values, labels, weights)
     return Resampled(float(figures[0]), figures[1:])
-
-
-def _shown(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return "undefined"
-    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

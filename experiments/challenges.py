@@ -29,7 +29,7 @@ from elicit.domains.challenges import (
 )
 from elicit.errors import DomainError, RunError
 from elicit.evaluation import difference, mean_over_seeds
-from elicit.evaluation.bootstrap import resampled_means, undefined
+from elicit.evaluation.bootstrap import in_words, resampled_means, undefined
 from elicit.methods import Labelling, elicit_monitor
 from elicit.methods.states import read_upper_layers
 from elicit.monitors import KeywordMonitor, Monitor, ProbeMonitor, Scores, VerdictMonitor
@@ -399,14 +399,10 @@ def summary(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, 
         sentences.append(f"{said}; not shown to survive: {', '.join(lost)}." if lost else f"{said}.")
     for row in abstained:
         sentences.append(
-            f"{row['method']} abstains on {_share(row[IMPOSSIBLE])} of the impossible texts and on {_share(row['possible'])} "
-            "of the others."
+            f"{row['method']} abstains on {in_words(row[IMPOSSIBLE], '.0%')} of the impossible texts and on "
+            f"{in_words(row['possible'], '.0%')} of the others."
         )
     return sentences
-
-
-def _share(figure: Mapping[str, Any]) -> str:
-    return f"{figure['value']:.0%} [{figure['low']:.0%}, {figure['high']:.0%}]"
 
 
 def sections(

@@ -26,7 +26,7 @@ from elicit.errors import DomainError, RunError
 from elicit.evaluation import Resampled, bootstrap_weights, difference, mean_over_seeds
 from elicit.evaluation.agreement import few_groups
 from elicit.evaluation.audit import BUDGETS, at_random, audit, over_steps
-from elicit.evaluation.bootstrap import group_numbers, undefined
+from elicit.evaluation.bootstrap import group_numbers, in_words, undefined
 from elicit.evaluation.metrics import auroc
 from elicit.methods import elicit_monitor
 from elicit.monitors import KeywordMonitor, Monitor, Scores, VerdictMonitor
@@ -343,15 +343,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         largest = own[_key("rare")][-1]
         figure, against = largest["safety"], largest["versus_random"]
         sentences.append(
-            f"{name}: AUROC {_said(own['auroc'])} on whole transcripts; an auditor of {largest['budget']:.0%} of a stream in which "
-            f"harm is rare sees {figure['value']:.0%} [{figure['low']:.0%}, {figure['high']:.0%}] of it "
+            f"{name}: AUROC {in_words(own['auroc'], '.2f')} on whole transcripts; an auditor of "
+            f"{largest['budget']:.0%} of a stream in which harm is rare sees {in_words(figure, '.0%')} of it "
             f"(against transcripts at random: {against['reading']})."
         )
     return sentences
-
-
-def _said(entry: Mapping[str, Any]) -> str:
-    return "undefined" if entry["value"] is None else f"{entry['value']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]"
 
 
 def _key(stream: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from elicit.domains import Domain
 from elicit.evaluation import difference, gap_recovered, mean_over_seeds
-from elicit.evaluation.bootstrap import undefined
+from elicit.evaluation.bootstrap import in_words, undefined
 from elicit.evaluation.score_files import read_scores
 from elicit.files import read_json
 from elicit.methods import METHODS
@@ -232,7 +232,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             if row["method"] == "transfer":
                 gap = row["gap_recovered"]
                 said = (
-                    f"recovered {gap['value']:.0%} [{gap['low']:.0%}, {gap['high']:.0%}] of the gap to {row['ceiling']}"
+                    f"recovered {in_words(gap, '.0%')} of the gap to {row['ceiling']}"
                     if gap["value"] is not None
                     else f"has an undefined share of the gap ({gap['undefined']})"
                 )

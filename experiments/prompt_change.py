@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from elicit.evaluation.bootstrap import in_words
 from elicit.reports.charts import Interval, heat_map, intervals
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section
@@ -71,7 +72,7 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         "following",
         "following",
         "Share of texts on which the question asked is followed: "
-        + "; ".join(f"{row['plan']} {_shown(row['following'])}" for row in suite)
+        + "; ".join(f"{row['plan']} {in_words(row['following'])}" for row in suite)
         + ".",
         intervals(
             {"Follows the question that is asked": [Interval.of(row["plan"], row["following"]) for row in suite]},
@@ -100,7 +101,7 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         "transfer",
         "transfer",
         "AUROC by schedule. "
-        + " ".join(f"{row['target']}, {row['plan']} {_shown(row['auroc'])}." for row in rows if "target" in row),
+        + " ".join(f"{row['target']}, {row['plan']} {in_words(row['auroc'])}." for row in rows if "target" in row),
         intervals(moved, "AUROC on held-out labels of the target", references={"chance": 0.5}),
         caption="What the schedule does to transfer; 95 % intervals over texts and seeds.",
     )
@@ -108,10 +109,6 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         Section("Questions", drawings=[following, kinds_of_question], tables=tables(rows)[:2]),
         Section("Transfer", drawings=[transfer], tables=tables(rows)[2:]),
     ]
-
-
-def _shown(entry: Mapping[str, Any]) -> str:
-    return "undefined" if entry["value"] is None else f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from elicit.domains import Domain
 from elicit.evaluation import Resampled, difference, mean_over_seeds
-from elicit.evaluation.bootstrap import undefined
+from elicit.evaluation.bootstrap import in_words, undefined
 from elicit.evaluation.prompt_change import PromptChange, prompt_change
 from elicit.evaluation.retention import Retention, retention
 from elicit.monitors import KeywordMonitor, Scores, VerdictMonitor
@@ -263,28 +263,21 @@ def sentences(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
         plan, growth = row["plan"], row["loss_growth"]
         if plan == UNTRAINED:
             found.append(
-                f"The untrained model follows the question on {_share(row['following'])} of the texts that tell."
+                f"The untrained model follows the question on {in_words(row['following'], '.0%')} of the texts that tell."
             )
             continue
-        said = f"{plan}: follows the question on {_share(row['following'])}"
+        said = f"{plan}: follows the question on {in_words(row['following'], '.0%')}"
         if plan != first:
             said += f" ({row['following_versus_first']['reading']} than {first})".replace(
                 "no clear difference than", "no clear difference from"
             )
-        said += f", loss on instructions {_share(growth, '+')}"
+        said += f", loss on instructions {in_words(growth, '+.0%')}"
         for transfer in (other for other in rows if other["kind"] == "transfer" and other["plan"] == plan):
             auroc = transfer["auroc"]
             reading = "" if plan == first else f" ({transfer['versus_first']['reading']})"
-            said += f", AUROC {auroc['value']:.3f} on {transfer['target']}{reading}"
+            said += f", AUROC {in_words(auroc)} on {transfer['target']}{reading}"
         found.append(f"{said}.")
     return found
-
-
-def _share(entry: Mapping[str, Any], sign: str = "") -> str:
-    if entry["value"] is None:
-        return "an undefined share"
-    low, high = (f"{entry[end]:{sign}.0%}" for end in ("low", "high"))
-    return f"{entry['value']:{sign}.0%} [{low}, {high}]"
 
 
 def _against(found: Resampled, other: Resampled, same: bool) -> dict[str, Any]:

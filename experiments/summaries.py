@@ -17,7 +17,7 @@ import numpy as np
 from elicit.domains import Domain
 from elicit.domains.reference_summaries import ReferenceSummary, load_reference_summaries
 from elicit.evaluation import Resampled, difference, mean_over_seeds
-from elicit.evaluation.bootstrap import resampled_means, undefined
+from elicit.evaluation.bootstrap import in_words, resampled_means, undefined
 from elicit.evaluation.summaries import INSTRUCTION, ROUGE, Survival, copied, reference_losses, rouge, survival_figures
 from elicit.language_models.generation import Generation
 from elicit.monitors import KeywordMonitor, Monitor, VerdictMonitor
@@ -215,11 +215,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         if row["kind"] == "survival" and row["reader"] == TRAINED:
             lost = row["auroc_difference"]
-            what = (
-                "undefined"
-                if lost["value"] is None
-                else f"{lost['value']:+.3f} [{lost['low']:+.3f}, {lost['high']:+.3f}]"
-            )
+            what = in_words(lost, "+.3f")
             same = row["same_verdict"]["value"]
             sentences.append(
                 f"The trained monitor gives a summary by the {row['writer']} model the same verdict as its text in "

@@ -21,7 +21,7 @@ from sklearn.model_selection import cross_val_score
 
 from elicit.domains import Domain, drop_overlap
 from elicit.evaluation import Resampled, difference, gap_recovered, mean_over_seeds
-from elicit.evaluation.bootstrap import REPLICATES, undefined
+from elicit.evaluation.bootstrap import REPLICATES, in_words, undefined
 from elicit.monitors import KeywordMonitor, Scores
 from elicit.reports.cells import percent, share, signed
 from elicit.reports.charts import Point, heat_map, scatter
@@ -348,7 +348,7 @@ def summary(rows: Sequence[Mapping[str, Any]], correlations: Mapping[str, Mappin
             f"median, from {min(gaps):.0%} to {max(gaps):.0%}."
         )
     raised = [
-        f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}] by training on {row['of']} ({row['pairs']} pairs)"
+        f"{in_words(gain, '+.3f')} by training on {row['of']} ({row['pairs']} pairs)"
         for row in rows
         if row["kind"] == "mean" and (gain := row["versus_untrained"])["value"] is not None
     ]
@@ -359,7 +359,7 @@ def summary(rows: Sequence[Mapping[str, Any]], correlations: Mapping[str, Mappin
         if found["value"] is None:
             sentences.append(f"Whether {named} foretells transfer is undefined: {found['undefined']}.")
             continue
-        shown = f"Spearman {found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+        shown = f"Spearman {in_words(found, '.2f')}"
         clear = "foretells how much is lost" if found["high"] < 0 else "does not clearly foretell how much is lost"
         sentences.append(f"The {named} between source and target {clear}: {shown} with AUROC below that of own labels.")
     return sentences
@@ -423,7 +423,7 @@ def sections(
         "distance",
         "distance",
         "AUROC of transfer less that of own labels, against two distances between source and target. "
-        + "; ".join(f"{DISTANCES[key]}: Spearman {_shown(found)}" for key, found in correlations.items()),
+        + "; ".join(f"{DISTANCES[key]}: Spearman {in_words(found, '.2f')}" for key, found in correlations.items()),
         scatter(panels, "distance", "AUROC less that of own labels"),
         caption="Each point is a source and a target. Left of both figures: domains that are hard to tell apart.",
     )
@@ -478,10 +478,6 @@ def sections(
 
 def _line(row: Mapping[str, Any]) -> str:
     return str(row["sources"][0]) if row["kind"] in (OWN, SINGLE) else str(row["kind"])
-
-
-def _shown(entry: Mapping[str, Any]) -> str:
-    return "undefined" if entry["value"] is None else f"{entry['value']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]"
 
 
 MEASURED = (

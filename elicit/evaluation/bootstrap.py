@@ -8,7 +8,7 @@ Texts of one leakage group are not independent, so whole groups are drawn (the c
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,14 @@ class Resampled:
 def undefined(reason: str) -> dict[str, Any]:
     """A figure that has no value, and why."""
     return {"value": None, "undefined": reason}
+
+
+def in_words(entry: Mapping[str, Any], form: str = ".3f") -> str:
+    """A figure of results with its interval, "0.930 [0.891, 0.968]", or "undefined"."""
+    if entry["value"] is None:
+        return "undefined"
+    value, low, high = (format(entry[key], form) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def rounded(value: float) -> float:

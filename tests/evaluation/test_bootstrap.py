@@ -16,8 +16,10 @@ from elicit.evaluation.bootstrap import (
     blocks,
     bootstrap_weights,
     group_numbers,
+    in_words,
     mean_over_seeds,
     rounded,
+    undefined,
 )
 
 LABELS_AND_GROUPS = st.lists(
@@ -170,6 +172,12 @@ def test_a_share_stays_a_share_and_anything_else_says_what_it_is() -> None:
     with pytest.raises(ValueError, match=r"\[3\.2\] lie outside"):
         mean_over_seeds([Resampled(3.2, np.full(500, 3.2))])
     assert mean_over_seeds([Resampled(3.2, np.full(500, 3.2))], (0.0, np.inf)).value == 3.2
+
+
+def test_a_figure_in_words() -> None:
+    assert in_words({"value": 0.93, "low": 0.8906, "high": 1.0}) == "0.930 [0.891, 1.000]"
+    assert in_words({"value": -0.02, "low": -0.05, "high": 0.01}, "+.0%") == "-2% [-5%, +1%]"
+    assert in_words(undefined("one class")) == "undefined"
 
 
 def test_means_over_seeds_are_paired() -> None:
