@@ -103,14 +103,14 @@ def benchmark_search(
                 )
         keep("difference", differences(rows))
         for domain, found in results["difference"].items():
-            say(f"{domain:<20} right labels, consistency less icm: {in_words(found, '+.3f')}")
+            say(f"{domain:<20} right labels, consistency less icm: {in_words(found, '.3f', '+')}")
     if "balance" in parts:
         write_json(path, results)  # scores are kept beside it on the way, and are those of these options
         keep("balance", [row for name in domains for row in balance(monitor, name, seeds, Folder(out, say))])
         for row in results["balance"]:
             say(
                 f"{row['domain']:<20} {row['flagged_share']:.0%} of {row['texts']} texts flagged, {seeds} seeds: "
-                f"AUROC {in_words(row['auroc'])}, less that of {SHARES[0]:.0%} {in_words(row['less_even'], '+.3f')}"
+                f"AUROC {in_words(row['auroc'])}, less that of {SHARES[0]:.0%} {in_words(row['less_even'], '.3f', '+')}"
             )
 
 

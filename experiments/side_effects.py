@@ -271,7 +271,7 @@ def sentences(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
             said += f" ({row['following_versus_first']['reading']} than {first})".replace(
                 "no clear difference than", "no clear difference from"
             )
-        said += f", loss on instructions {in_words(growth, '+.0%')}"
+        said += f", loss on instructions {in_words(growth, '.0%', '+')}"
         for transfer in (other for other in rows if other["kind"] == "transfer" and other["plan"] == plan):
             auroc = transfer["auroc"]
             reading = "" if plan == first else f" ({transfer['versus_first']['reading']})"

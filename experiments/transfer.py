@@ -348,7 +348,7 @@ def summary(rows: Sequence[Mapping[str, Any]], correlations: Mapping[str, Mappin
             f"median, from {min(gaps):.0%} to {max(gaps):.0%}."
         )
     raised = [
-        f"{in_words(gain, '+.3f')} by training on {row['of']} ({row['pairs']} pairs)"
+        f"{in_words(gain, '.3f', '+')} by training on {row['of']} ({row['pairs']} pairs)"
         for row in rows
         if row["kind"] == "mean" and (gain := row["versus_untrained"])["value"] is not None
     ]

@@ -70,11 +70,11 @@ def undefined(reason: str) -> dict[str, Any]:
     return {"value": None, "undefined": reason}
 
 
-def in_words(entry: Mapping[str, Any], form: str = ".3f") -> str:
-    """A figure of results with its interval, "0.930 [0.891, 0.968]", or "undefined"."""
+def in_words(entry: Mapping[str, Any], form: str = ".3f", sign: str = "") -> str:
+    """A figure of results with its interval, "0.930 [0.891, 0.968]", or "undefined"; a difference is given the `sign` "+"."""
     if entry["value"] is None:
         return "undefined"
-    value, low, high = (format(entry[key], form) for key in ("value", "low", "high"))
+    value, low, high = (f"{entry[key]:{sign}z{form}}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 

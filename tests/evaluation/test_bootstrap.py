@@ -176,7 +176,7 @@ def test_a_share_stays_a_share_and_anything_else_says_what_it_is() -> None:
 
 def test_a_figure_in_words() -> None:
     assert in_words({"value": 0.93, "low": 0.8906, "high": 1.0}) == "0.930 [0.891, 1.000]"
-    assert in_words({"value": -0.02, "low": -0.05, "high": 0.01}, "+.0%") == "-2% [-5%, +1%]"
+    assert in_words({"value": -0.02, "low": -0.05, "high": -0.004}, ".0%", "+") == "-2% [-5%, +0%]"
     assert in_words(undefined("one class")) == "undefined"
 
 
