@@ -70,13 +70,14 @@ def written(readme: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         results = read_json(MEASURED / f"{found[1]}.json")
-        told = len(results["warnings"])
-        warned = (
-            f"\n\nWarnings of this run ({told}) stand with its rows in `experiments/measured/{found[1]}.json`."
-            if told
-            else ""
-        )
-        return f"<!-- measured: {found[1]} -->\n{TABLES[found[1]](results)}{warned}\n<!-- /measured -->"
+        shown = TABLES[found[1]](results)
+        told = [f"warnings of this run ({count})"] if (count := len(results["warnings"])) else []
+        if later := results.get("continued_with"):
+            told.append(f"the {1 + len(later)} states of the code that made it")
+        if told:
+            noted = " and ".join(told)
+            shown += f"\n\n{noted[0].upper()}{noted[1:]} stand with its rows in `experiments/measured/{found[1]}.json`."
+        return f"<!-- measured: {found[1]} -->\n{shown}\n<!-- /measured -->"
 
     return re.sub(r"<!-- measured: ([\w-]+) -->\n.*?<!-- /measured -->", table, readme, flags=re.DOTALL)
 
@@ -154,6 +155,24 @@ def prompt_change(results: Results) -> str:
     ]
     head = ["schedule", "follows the question", "above verdicts alone", "growth of the loss", "instructions right"]
     return markdown([*head, *(f"AUROC {target}" for target in targets)], body)
+
+
+def instruction(results: Results) -> str:
+    """The same by share of instructions and loss, and what the mean over tokens changes."""
+    said = [sentence for sentence in results["summary"] if sentence.startswith("The mean over tokens ")]
+    return "\n\n".join([bullets(said), prompt_change(results)] if said else [prompt_change(results)])
+
+
+def scaling(results: Results) -> str:
+    """What adjacent labels are worth; AUROC by number of adjacent and of target labels."""
+    cells = [row for row in results["rows"] if row["kind"] == "cell"]
+    numbers = list(dict.fromkeys(row["target_labels"] for row in cells))
+    grid: dict[tuple[str, int], list[str]] = {}
+    for row in cells:
+        grid.setdefault((row["target"], row["adjacent_labels"]), []).append(figure(row["auroc"]))
+    body = [[target, str(adjacent), *found] for (target, adjacent), found in grid.items()]
+    head = ["target", "adjacent labels", *(f"{number} target labels" for number in numbers)]
+    return f"{bullets(results['summary'])}\n\n{markdown(head, body)}"
 
 
 def transfer(results: Results) -> str:
@@ -252,7 +271,9 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "challenges": challenges,
     "control": control,
     "elicitation": elicitation,
+    "instruction": instruction,
     "prompt-change": prompt_change,
+    "scaling": scaling,
     "summaries": summaries,
     "thinking": thinking,
     "transfer": transfer,
