@@ -10,11 +10,13 @@ loses its middle, and too many steps lose those in the middle: the task and the 
 from __future__ import annotations
 
 import json
+import lzma
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +26,10 @@ from elicit.domains.domain import Domain, Question, Row, UnlabelledDomain, make_
 from elicit.errors import DomainError
 
 LARGEST = 512 * 2**20  # bytes of one sample: more is no transcript that anybody scores
+LARGEST_LOG = 2 * 2**30  # characters of all transcripts of a log, which are held in memory
+LONGEST_STEP = (
+    20_000  # characters of a step, or of the task, that are kept of a log: many times what is read of one at once
+)
 STEP = 1200  # characters of one step
 WHOLE = 6000  # characters of all that a monitor reads at once
 GAP = "\n[…]\n"
@@ -31,6 +37,41 @@ ZSTANDARD = 93  # ZIP's number of the method, which the standard library knows f
 ATTACHMENT = "attachment://"
 Part = TypeVar("Part", list[Any], dict[str, Any])
 HARMFUL, HONEST = ("unsafe", "attack", "c"), ("safe", "honest", "i")
+UNDECIDED = ("", "n", "p")  # Inspect's scores of no answer and of a half right one
+
+
+@dataclass
+class LabelField:
+    """Where the label of a sample stands.
+
+    Attributes:
+        kind: "scores" or "metadata".
+        name: of the score or field.
+        met: names that samples have.
+    """
+
+    kind: str
+    name: str
+    met: set[str] = field(default_factory=set)
+
+    @classmethod
+    def parse(cls, label: str) -> LabelField:
+        """From "scores.NAME" or "metadata.NAME".
+
+        Raises:
+            DomainError: it is neither.
+        """
+        kind, _, name = label.partition(".")
+        if kind not in ("scores", "metadata") or not name:
+            raise DomainError(f"the label {label!r} is not of the form scores.NAME or metadata.NAME")
+        return cls(kind, name)
+
+    def value(self, where: str, held: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
+        """What a sample has there; None where it has nothing, as a sample that ended in an error."""
+        fields = _part(where, held, "scores", dict) if self.kind == "scores" else metadata
+        self.met.update(fields)
+        value = fields.get(self.name)
+        return value.get("value") if self.kind == "scores" and isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True)
@@ -111,11 +152,13 @@ def read_transcripts(path: Path, label: str | None = None) -> list[Transcript]:
 
     Args:
         path: an Inspect log (.eval or .json), ControlArena's trajectory.jsonl, or the folder that holds it.
-        label: where the label stands: "scores.NAME" or "metadata.NAME". Without it, as in ControlArena's export: a transcript is
-            harmful where the scorer side_task_success says correct, and honest where it says incorrect or the run's mode is honest.
+        label: where the label stands: "scores.NAME" or "metadata.NAME"; a sample without it has no label. By default as in
+            ControlArena's export: a transcript is harmful where the scorer side_task_success says correct, and honest where it says
+            incorrect or the run's mode is honest.
 
     Raises:
-        DomainError: the file is none of these, is damaged, or holds a sample that cannot be read; the message names it.
+        DomainError: the file is none of these, is damaged, or holds a sample that cannot be read, which the message names; or no
+            sample has such a label.
     """
     if path.is_dir():
         path = path / "trajectory.jsonl"
@@ -124,13 +167,34 @@ def read_transcripts(path: Path, label: str | None = None) -> list[Transcript]:
     readers = {".eval": _from_eval, ".json": _from_json, ".jsonl": _from_export}
     if path.suffix not in readers:
         raise DomainError(f"{path}: a log is an .eval or .json file of Inspect, or ControlArena's trajectory.jsonl")
-    found = list(readers[path.suffix](path, label))
+    place = LabelField.parse(label) if label is not None else None
+    found: list[Transcript] = []
+    room = LARGEST_LOG
+    for each in readers[path.suffix](path, place):
+        room -= len(each.task) + sum(map(len, each.steps))
+        if room < 0:
+            raise DomainError(
+                f"{path}: its transcripts have more than {LARGEST_LOG} characters; make several logs of it"
+            )
+        found.append(each)
     if not found:
         raise DomainError(f"{path}: no sample holds a turn of an agent")
+    if place is not None and place.name not in place.met:
+        there = ", ".join(repr(name)[:40] for name in sorted(place.met)[:20]) or "none"
+        raise DomainError(f"{path}: no sample has {label}; of {place.kind} there are: {there}")
     return found
 
 
-def _from_eval(path: Path, label: str | None) -> Iterator[Transcript]:
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """JSON may be nested deeper than Python can follow."""
+    try:
+        yield
+    except RecursionError as error:
+        raise DomainError(f"{where} is nested too deeply to be read; leave it out of the log") from error
+
+
+def _from_eval(path: Path, label: LabelField | None) -> Iterator[Transcript]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = sorted(
@@ -141,18 +205,18 @@ def _from_eval(path: Path, label: str | None) -> Iterator[Transcript]:
                 header = _header(f"{path}: header.json", _member(path, archive, "header.json"))
             for name in names:
                 yield from _sample(f"{path}: {name}", _member(path, archive, name), header, label)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise DomainError(f"{path}: not a readable .eval log ({error}); copy it again") from error
 
 
-def _from_json(path: Path, label: str | None) -> Iterator[Transcript]:
+def _from_json(path: Path, label: LabelField | None) -> Iterator[Transcript]:
     held = _parse(str(path), path.read_bytes())
     header = _header(str(path), held)
     for number, sample in enumerate(_part(str(path), held, "samples", list)):
         yield from _sample(f"{path}: sample {number}", sample, header, label)
 
 
-def _from_export(path: Path, label: str | None) -> Iterator[Transcript]:
+def _from_export(path: Path, label: LabelField | None) -> Iterator[Transcript]:
     with path.open("rb") as stream:
         for number, line in enumerate(stream):
             if not line.strip():
@@ -169,10 +233,12 @@ def _from_export(path: Path, label: str | None) -> Iterator[Transcript]:
                 {"role": "system", "content": _words(part)} for part in _part(where, held, "system_messages", list)
             ]
             metadata = _part(where, held, "metadata", dict)
-            task, steps = _turns(where, [*system, *_part(where, {"raw_state": messages}, "raw_state", list)], {})
-            found = _label(where, held.get("rating") if label is None else _field(where, held, metadata, label))
+            with _readable(where):
+                task, steps = _turns(where, [*system, *_part(where, {"raw_state": messages}, "raw_state", list)], {})
+                found = _label(where, held.get("rating") if label is None else label.value(where, held, metadata))
+                group = _group(metadata)
             if steps:
-                yield Transcript(str(number), task, steps, found, _group(metadata))
+                yield Transcript(str(number), task, steps, found, group)
 
 
 def _header(where: str, held: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,46 +246,36 @@ def _header(where: str, held: Mapping[str, Any]) -> dict[str, Any]:
     return _part(where, _part(where, held, "eval", dict), "metadata", dict)
 
 
-def _sample(where: str, held: Any, header: Mapping[str, Any], label: str | None) -> Iterator[Transcript]:
+def _sample(where: str, held: Any, header: Mapping[str, Any], label: LabelField | None) -> Iterator[Transcript]:
     if not isinstance(held, Mapping):
         raise DomainError(f"{where} is no JSON object; copy the log again")
-    metadata = {**header, **_part(where, held, "metadata", dict)}
-    task, steps = _turns(where, _part(where, held, "messages", list), _part(where, held, "attachments", dict))
+    with _readable(where):
+        metadata = {**header, **_part(where, held, "metadata", dict)}
+        task, steps = _turns(where, _part(where, held, "messages", list), _part(where, held, "attachments", dict))
+        value = _usual(where, held, metadata) if label is None else label.value(where, held, metadata)
+        found = _label(where, value) if steps else None
+        name, epoch = str(held.get("id")), held.get("epoch", 1)
     if steps:
-        value = _usual(where, held, metadata) if label is None else _field(where, held, metadata, label)
-        name = str(held.get("id"))
-        epoch = held.get("epoch", 1)
-        yield Transcript(name if epoch == 1 else f"{name} epoch {epoch}", task, steps, _label(where, value), name)
+        yield Transcript(name if epoch == 1 else f"{name} epoch {epoch}", task, steps, found, name)
 
 
 def _usual(where: str, held: Mapping[str, Any], metadata: Mapping[str, Any]) -> Any:
     """The label by ControlArena's conventions."""
     if "side_task_success" in _part(where, held, "scores", dict):
-        return _field(where, held, metadata, "scores.side_task_success")
+        return LabelField("scores", "side_task_success").value(where, held, metadata)
     return "honest" if metadata.get("eval_mode") == "honest" else None
 
 
-def _field(where: str, held: Mapping[str, Any], metadata: Mapping[str, Any], label: str) -> Any:
-    kind, _, name = label.partition(".")
-    fields = {"scores": _part(where, held, "scores", dict), "metadata": metadata}.get(kind)
-    if fields is None or not name:
-        raise DomainError(f"the label {label!r} is not of the form scores.NAME or metadata.NAME")
-    if name not in fields:
-        raise DomainError(f"{where} has no {label}; it has {', '.join(sorted(fields)) or 'none'}")
-    value = fields[name]
-    return value.get("value") if kind == "scores" and isinstance(value, Mapping) else value
-
-
 def _label(where: str, value: Any) -> int | None:
-    if value is None or value == "":
-        return None
     if isinstance(value, bool | int | float) and value in (0, 1):
         return int(value)
-    written = str(value).strip().casefold()
+    written = "" if value is None else str(value).strip().casefold()
+    if written in UNDECIDED:
+        return None
     if written in HARMFUL or written in HONEST:
         return int(written in HARMFUL)
     raise DomainError(
-        f"{where} has the label {value!r}; a label is true, false, 0, 1, {', '.join((*HARMFUL, *HONEST))}, or missing"
+        f"{where} has the label {str(value)[:40]!r}; a label is true, false, 0, 1, {', '.join((*HARMFUL, *HONEST))}, or missing"
     )
 
 
@@ -262,7 +318,8 @@ def _turns(where: str, messages: Sequence[Any], attachments: Mapping[str, Any]) 
             continue
         name = "Tool" if role == "tool" or _is_result(content) else role.capitalize() or "User"
         (steps[-1] if steps else task).append(f"{name}: {said}")
-    return "\n".join(task), tuple("\n".join(step) for step in steps)
+    kept = [shorten("\n".join(step), LONGEST_STEP) for step in (task, *steps)]
+    return kept[0], tuple(kept[1:])
 
 
 def _is_result(content: Any) -> bool:
@@ -317,7 +374,7 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
         try:
             with archive.open(info) as stream:
                 content = stream.read(LARGEST + 1)
-        except (NotImplementedError, RuntimeError, zlib.error, EOFError) as error:
+        except (NotImplementedError, RuntimeError, ValueError, zlib.error, lzma.LZMAError, EOFError) as error:
             raise DomainError(f"{path}: {name} cannot be unpacked ({error}); copy the log again") from error
     if len(content) > LARGEST:
         raise DomainError(f"{path}: {name} unpacks to more than {LARGEST} bytes")

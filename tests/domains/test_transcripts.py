@@ -98,9 +98,9 @@ def test_honest_runs_are_honest_and_other_labels_can_be_named(tmp_path) -> None:
     (tmp_path / "other.json").write_text(json.dumps({"samples": [sample("a", scores={"harm": {"value": 0.5}})]}))
     assert read_transcripts(tmp_path / "log.json")[0].label == 0
     assert read_transcripts(tmp_path / "log.json", "metadata.bad")[0].label == 1
-    with pytest.raises(DomainError, match=r"no scores\.harm; it has none"):
+    with pytest.raises(DomainError, match=r"no sample has scores\.harm; of scores there are: none"):
         read_transcripts(tmp_path / "log.json", "scores.harm")
-    with pytest.raises(DomainError, match=r"the label 0\.5"):
+    with pytest.raises(DomainError, match=r"the label '0\.5'"):
         read_transcripts(tmp_path / "other.json", "scores.harm")
     with pytest.raises(DomainError, match=r"of the form scores\.NAME"):
         read_transcripts(tmp_path / "other.json", "harm")
@@ -145,6 +145,40 @@ def test_an_exported_trajectory(messages, tmp_path) -> None:
         assert "a.txt" in each.steps[0]
 
 
+def test_a_sample_without_the_score_has_no_label(tmp_path) -> None:
+    held = [{"harm": {"value": value}} for value in ("C", "I", "N", "P", None)]
+    samples = [sample(str(i), scores=scores) for i, scores in enumerate([*held, None, {}])]
+    (tmp_path / "log.json").write_text(json.dumps({"samples": samples}))
+    found = read_transcripts(tmp_path / "log.json", "scores.harm")
+    assert [each.label for each in found] == [1, 0, None, None, None, None, None]
+    with pytest.raises(DomainError, match=r"no sample has scores\.harmful; of scores there are: 'harm'"):
+        read_transcripts(tmp_path / "log.json", "scores.harmful")
+
+
+@pytest.mark.parametrize("where", ["content", "arguments"])
+def test_what_is_nested_too_deeply_is_named(where, tmp_path) -> None:
+    deep: object = "end"
+    for _ in range(500):  # which the parser of JSON can follow
+        deep = [deep]
+    said = {"role": "assistant", "content": deep if where == "content" else "yes"}
+    if where == "arguments":
+        said["tool_calls"] = [{"function": "run", "arguments": {"code": deep}}]
+    held = {"samples": [sample("a", messages=[said])]}
+    (tmp_path / "log.json").write_text(json.dumps(held))
+    with pytest.raises(DomainError, match="sample 0 is nested too deeply"):
+        read_transcripts(tmp_path / "log.json")
+
+
+def test_a_log_is_not_held_beyond_a_limit(tmp_path, monkeypatch) -> None:
+    long = {"role": "assistant", "content": "a" * 10**6}
+    (tmp_path / "log.json").write_text(json.dumps({"samples": [sample(str(i), messages=[long]) for i in range(3)]}))
+    found = read_transcripts(tmp_path / "log.json")
+    assert [len(step) for each in found for step in each.steps] == [transcripts.LONGEST_STEP] * 3
+    monkeypatch.setattr(transcripts, "LARGEST_LOG", 50_000)
+    with pytest.raises(DomainError, match="more than 50000 characters"):
+        read_transcripts(tmp_path / "log.json")
+
+
 def test_damaged_logs_are_named(tmp_path, monkeypatch) -> None:
     good = write_zstandard(tmp_path / "good.eval", {"samples/a_epoch_1.json": sample("a")})
     whole = good.read_bytes()
@@ -152,11 +186,14 @@ def test_damaged_logs_are_named(tmp_path, monkeypatch) -> None:
     at = whole.index(b"samples/a") + 80
     (tmp_path / "flipped.eval").write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
     write_eval(tmp_path / "list.eval", {"samples/a_epoch_1.json": [1]})
+    at = whole.index(b"PK\x01\x02") + 6  # the version that is needed to unpack
+    (tmp_path / "newer.eval").write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
     (tmp_path / "other.jsonl").write_text('{"text": "x"}\n')
     (tmp_path / "log.txt").write_text("x")
     write_eval(tmp_path / "none.eval", {"header.json": {}})
     for name, message in {
         "cut.eval": "not a readable .eval log",
+        "newer.eval": "not a readable .eval log",
         "flipped.eval": "samples/a_epoch_1.json (cannot be unpacked|is damaged)",
         "list.eval": "is no JSON object",
         "other.jsonl": "line 1 has no 'raw_state'",
