@@ -19,8 +19,8 @@ p_i = σ(π_i), m₁ and m₀ the means of odd weighted by p and 1 − p, and s�
 
 Where labels in the context predict nothing, m₁ = m₀ and nothing is added to the verdict, alone and in context; nor to that of a
 text that stood first in its sequence. How many labels left the verdict alone is reported.
-The objective is by how many bits per text the odd evidence predicts the labels better than the share of flagged labels alone does.
-It does not change with the number of texts. Swapping all labels swaps the sign of odd as well, so mutual predictability cannot tell
+The objective is by how many bits per text the odd evidence, read under the labels of the last round, predicts the labels better
+than the share of flagged labels alone does. It does not change with the number of texts. Swapping all labels swaps the sign of odd as well, so mutual predictability cannot tell
 a labelling from its opposite; only the verdicts do: how well odd agrees with them is reported.
 """
 
@@ -190,7 +190,7 @@ def search(
     even = Readings(count)
     prior, slope = _prior(verdicts)
     alone = prior > 0
-    chains: list[tuple[float, Bools, Readings]] = []
+    chains: list[Readings] = []
 
     def weighed(odd: Readings) -> tuple[Evidence, Floats]:
         """By what odd readings count, and (n,) what they say: nothing of a text without one."""
@@ -209,22 +209,28 @@ def search(
             prior, slope = _prior((verdicts + in_context) / 2)
             _, said = weighed(odd)
             labels = repair(prior + said, pairs)
-        chains.append((_objective(labels[odd.known], said[odd.known]), labels, odd))
-    odd = max(chains, key=lambda chain: chain[0])[2]
-    evidence, said = weighed(odd)  # under the verdicts of all rounds
+        chains.append(odd)
+    # All under the verdicts of all rounds: an earlier chain's would rest on fewer.
+    ends = [weighed(odd) for odd in chains]
+    labelled = [repair(prior + said, pairs) for _, said in ends]
+    objectives = [
+        _objective(labels[odd.known], said[odd.known])
+        for odd, (_, said), labels in zip(chains, ends, labelled, strict=True)
+    ]
+    best = int(np.argmax(objectives))
+    odd, (evidence, said), labels = chains[best], ends[best], labelled[best]
     log_odds = prior + said
-    labels = repair(log_odds, pairs)
     return Found(
         log_odds=log_odds,
         labels=labels,
         prior=prior,
         slope=slope,
         evidence=evidence,
-        objectives=tuple(objective for objective, _, _ in chains),
+        objectives=tuple(objectives),
         reliability=_correlation(verdicts[even.known], even.mean()[even.known]),
         read=int(odd.known.sum()),
         flip=_correlation(verdicts[odd.known], odd.mean()[odd.known]),
-        agreement=float(np.all([chain[1] == chains[0][1] for chain in chains], axis=0).mean()),
+        agreement=float(np.all([other == labels for other in labelled], axis=0).mean()),
         drift=float(np.mean(labels != alone)),
     )
 
