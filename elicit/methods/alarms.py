@@ -35,6 +35,15 @@ def low_mass(read: Readings) -> list[str]:
     return [f"only {mass:.0%} of the model's probability is on the verdict words: the question is often not answered"]
 
 
+def without_examples(examples: Sequence[object]) -> list[str]:
+    """An alarm where no example leaves room for the text behind it."""
+    return (
+        []
+        if examples
+        else ["no example leaves half of the model's context to a text: texts are asked about without any"]
+    )
+
+
 def left_out(searched: int, texts: Sequence[str]) -> list[str]:
     """An alarm where a search looked at a part of the texts only; the empty ones do not count."""
     given = sum(bool(text.strip()) for text in texts)

@@ -20,8 +20,9 @@ p_i = σ(π_i), m₁ and m₀ the means of odd weighted by p and 1 − p, and s�
 Where labels in the context predict nothing, m₁ = m₀ and nothing is added to the verdict, alone and in context; nor to that of a
 text that stood first in its sequence. How many labels left the verdict alone is reported.
 The objective is by how many bits per text the odd evidence, read under the labels of the last round, predicts the labels better
-than the share of flagged labels alone does. It does not change with the number of texts. Swapping all labels swaps the sign of odd as well, so mutual predictability cannot tell
-a labelling from its opposite; only the verdicts do: how well odd agrees with them is reported.
+than the share of flagged labels alone does. It does not change with the number of texts. Swapping all labels swaps the sign of odd
+as well, so mutual predictability cannot tell a labelling from its opposite; only the verdicts do: how well odd agrees with them is
+reported.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of, repair
-from elicit.methods.alarms import degenerate, label_entropy, left_out, low_mass
+from elicit.methods.alarms import degenerate, label_entropy, left_out, low_mass, without_examples
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.pool import Pool, surest_of_each
@@ -101,7 +102,12 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
     }
     if np.isfinite(zero.verdict_mass).any():
         details["verdict_mass"] = round(float(np.nanmean(zero.verdict_mass)), 4)
-    warnings = (*found.warnings(), *low_mass(zero), *left_out(len(pool), target.texts))
+    warnings = (
+        *found.warnings(),
+        *low_mass(zero),
+        *left_out(len(pool), target.texts),
+        *without_examples(context.contexts),
+    )
     return Elicited(context, details, warnings, labelling)
 
 
@@ -298,7 +304,7 @@ def _examples(pool: Pool, found: Found, rng: np.random.Generator) -> list[list[t
     for number in range(CONTEXTS):
         halves = [of[label][number::CONTEXTS][: SHOTS // 2] for label in (True, False)]
         alternating = [row for pair in zip_longest(*halves) for row in pair if row is not None]
-        if alternating:  # fewer texts than contexts leave the last ones empty
-            order = rng.permutation(pool.examples(alternating))
+        if fitting := pool.examples(alternating):  # fewer texts than contexts leave the last ones empty
+            order = rng.permutation(fitting)
             contexts.append([(pool.texts[row], bool(found.labels[row])) for row in order])
     return contexts

@@ -1,8 +1,9 @@
 """Few-shot methods: examples from the target itself, with labels that nobody gave.
 
-`random-shots` is the control: random labels. `bootstrap` re-estimates the labels of its own examples until they agree with each
-other: texts are packed k to a sequence with their current labels, every text's log-odds are read after the examples before it,
-averaged over several packings, and the upper half becomes flagged.
+`random-shots` is the control: random labels. `bootstrap` re-estimates the labels of its own examples three times: texts are packed
+k to a sequence with their current labels, every text's log-odds are read after the examples before it, averaged over several
+packings, and the upper half becomes flagged. It is a reference for searches: it keeps to no rules, and its labels are only means to
+its examples.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
+from elicit.methods.alarms import low_mass, without_examples
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.pool import Pool
 from elicit.methods.registry import Elicited, label_free
@@ -23,6 +25,7 @@ Floats = NDArray[np.float64]
 SHOTS = 12
 POOL = 84  # texts whose labels are re-estimated
 ROUNDS = 3
+STILL = 0.1  # share of labels that may change in the last round without an alarm
 PACKINGS = 2  # independent orders per round, so that a text is read early in one sequence and late in another
 
 
@@ -39,7 +42,8 @@ def random_shots(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -
     pool = Pool.of(monitor, target, SHOTS)
     pool = pool.take(pool.examples(range(len(pool))))
     flagged = np.random.default_rng(seed).permutation(len(pool)) % 2 == 0
-    return Elicited(FewShotMonitor(pool.model, pool.question, list(zip(pool.texts, map(bool, flagged), strict=True))))
+    shots = list(zip(pool.texts, map(bool, flagged), strict=True))
+    return Elicited(FewShotMonitor(pool.model, pool.question, shots), {}, tuple(without_examples(shots)))
 
 
 def _cost_of_bootstrap(sizes: Sizes) -> Iterator[Pass]:
@@ -62,7 +66,8 @@ def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> E
     """
     rng = np.random.default_rng(seed)
     pool = Pool.of(monitor, target, POOL)
-    start = pool.verdicts("bootstrap, first verdicts").values
+    first = pool.verdicts("bootstrap, first verdicts")
+    start = first.values
     odds = np.where(np.isfinite(start), start, np.nanmedian(start))
     flagged = _upper_half(odds)
     changes = []
@@ -78,7 +83,10 @@ def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> E
     chosen = rng.permutation(pool.examples(surest))
     shots = [(pool.texts[row], bool(flagged[row])) for row in chosen]
     details = {"pool": len(pool), "rounds": ROUNDS, "labels_changed_per_round": changes}
-    return Elicited(FewShotMonitor(pool.model, pool.question, shots), details)
+    warnings = [*low_mass(first), *without_examples(shots)]
+    if changes[-1] > STILL * len(pool):
+        warnings.append(f"{changes[-1] / len(pool):.0%} of the labels still changed in the last round")
+    return Elicited(FewShotMonitor(pool.model, pool.question, shots), details, tuple(warnings))
 
 
 def _mean_by_row(read: list[Floats], where: list[list[int]], count: int) -> Floats:

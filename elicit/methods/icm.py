@@ -22,7 +22,7 @@ import numpy as np
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of
-from elicit.methods.alarms import degenerate, label_entropy, left_out
+from elicit.methods.alarms import degenerate, label_entropy, left_out, without_examples
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
@@ -87,7 +87,7 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         "requests_per_label": round(cost["requests"] / len(found.labels), 1),
         "tokens_per_label": round(cost["tokens"] / len(found.labels)),
     }
-    warnings = [*degenerate(labels), *left_out(len(pool), target.texts)]
+    warnings = [*degenerate(labels), *left_out(len(pool), target.texts), *without_examples(shots)]
     if len(found.labels) < len(pool):
         warnings.append(f"of these, texts that were left without a label: {len(pool) - len(found.labels)}")
     return Elicited(FewShotMonitor(pool.model, pool.question, shots), details, tuple(warnings), labelling)

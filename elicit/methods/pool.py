@@ -35,12 +35,14 @@ class Pool:
     """n texts that are not empty.
 
     Attributes:
+        name: of the domain.
         model: reads them.
         question: what is asked about each.
         ids, texts, groups: as in the domain.
         encoded: token ids of each.
     """
 
+    name: str
     model: LanguageModel
     question: Question
     ids: tuple[str, ...]
@@ -62,7 +64,8 @@ class Pool:
         if len(readable) < 2:
             raise DomainError(f"{target.name}: few-shot methods need at least two texts that are not empty")
         texts = texts.take(readable)
-        return cls(model, question, texts.ids, texts.texts, texts.groups, tuple(encoded[row] for row in readable))
+        kept = tuple(encoded[row] for row in readable)
+        return cls(target.name, model, question, texts.ids, texts.texts, texts.groups, kept)
 
     def verdicts(self, description: str) -> Readings:
         """The model's verdict on each text alone.
@@ -72,7 +75,9 @@ class Pool:
         """
         read = self.model.log_odds(self.question, self.texts, description=description)
         if not np.isfinite(read.values).any():
-            raise DomainError(f"none of the {len(self)} texts has a verdict to start from: {read.reasons[0]}")
+            raise DomainError(
+                f"{self.name}: none of the {len(self)} texts has a verdict to start from: {read.reasons[0]}"
+            )
         return read
 
     def __len__(self) -> int:
@@ -97,7 +102,11 @@ class Pool:
                 out.append([])
             out[-1].append(row)
         if len(order) > 1 and max(map(len, out)) < 2:
-            raise DomainError("the texts are so long that no two of them fit into the model's context; shorten them")
+            asked = len(self.model.prompt(self.question).head)
+            raise DomainError(
+                f"{self.name}: no two texts fit into the model's context of {self.model.context_length} tokens, of which what is "
+                f"asked takes {asked}; shorten the texts or the question"
+            )
         return out
 
     def read(self, packs: Sequence[Sequence[int]], flagged: NDArray[np.bool_], description: str) -> list[Floats]:
@@ -106,15 +115,19 @@ class Pool:
         return self.model.packed_log_odds(self.question, sequences, description)
 
     def examples(self, rows: Sequence[int]) -> list[int]:
-        """The first of these rows that, as examples, leave half of the context to the text behind them; at least one."""
-        count = 1
-        while count < len(rows) and 2 * self.tokens(rows[: count + 1]) <= self.model.context_length:
-            count += 1
-        return list(rows[:count])
+        """Those of these rows, in their order, that as examples leave half of the context to the text behind them.
+
+        None where the question takes half of it; see `without_examples`.
+        """
+        chosen: list[int] = []
+        for row in rows:
+            if 2 * self.tokens([*chosen, row]) <= self.model.context_length:
+                chosen.append(row)
+        return chosen
 
     def that_fits_one_context(self) -> Pool:
-        """The first texts that, all together, fit into one context."""
-        return self.take(self.packs(range(len(self)), len(self))[0])
+        """As many texts as, in this order and all together, fit into one context."""
+        return self.take(max(self.packs(range(len(self)), len(self)), key=len))
 
     def take(self, rows: Sequence[int]) -> Pool:
         """The texts at these positions."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from elicit.domains import Domain
 from elicit.language_models.language_model import local_model
@@ -14,10 +13,8 @@ from elicit.monitors.keyword import KeywordMonitor
 from elicit.monitors.monitor import Monitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.monitors.verdict import VerdictMonitor
-from elicit.training import TrainingConfig, train_monitor
+from elicit.training import train_monitor
 from probes import LogisticProbe, MeanDifference, SupervisedProbe
-
-EXAMPLES, MOST_EPOCHS = 800, 10.0  # of verdict-target: so many examples, but no text more often than that
 
 
 def _cost_of_untrained(sizes: Sizes) -> Iterator[Pass]:
@@ -34,7 +31,7 @@ def _cost_of_source_probe(sizes: Sizes) -> Iterator[Pass]:
 
 
 def _cost_of_verdict_target(sizes: Sizes) -> Iterator[Pass]:
-    yield sizes.train.trained(_long_enough(sizes.training, sizes.train.count), "verdict-target")
+    yield sizes.train.trained(sizes.training.long_enough(sizes.train.count), "verdict-target")
     for texts in sizes.scored:
         yield texts.verdicts("verdict-target")
 
@@ -103,14 +100,9 @@ def probe_target(given: Ingredients) -> Monitor:
 )
 def verdict_target(given: Ingredients) -> Monitor:
     target = _labelled(given)
-    training = _long_enough(given.training, len(target))
+    training = given.training.long_enough(len(target))  # a ceiling that is hardly trained is none
     trained = train_monitor(given.start, [target], given.folder / "adapter", training, given.seed)
     return VerdictMonitor(trained.model, target.question)
-
-
-def _long_enough(config: TrainingConfig, labels: int) -> TrainingConfig:
-    """Of few labels each is learnt more often: a ceiling that is hardly trained is none."""
-    return replace(config, epochs=max(config.epochs, min(MOST_EPOCHS, EXAMPLES / max(1, labels))))
 
 
 def _labelled(given: Ingredients) -> Domain:

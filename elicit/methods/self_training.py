@@ -42,7 +42,7 @@ def _cost(sizes: Sizes) -> Iterator[Pass]:
     yield pool.states()
     for number in range(1, ROUNDS + 1):
         model = f"self-training, round {number}"
-        yield pool.trained(TrainingConfig(), model, at_most=True)
+        yield pool.trained(TrainingConfig().long_enough(pool.count), model, at_most=True)
         yield pool.states(model, at_most=True)
     for texts in sizes.scored:
         yield texts.verdicts(model)
@@ -136,7 +136,7 @@ def _train(
     sure = np.flatnonzero(~labelling.unsure)
     rows = [Row(labelling.ids[row], texts[labelling.ids[row]], int(labelling.labels[row])) for row in sure]
     weights = {labelling.ids[row]: float(2 * confidence[row] - 1) for row in sure}
-    config = TrainingConfig(texts=len(rows))
+    config = TrainingConfig(texts=len(rows)).long_enough(len(rows))
     asked = [
         monitor.model.fingerprint(),
         vars(target.question),

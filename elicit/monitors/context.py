@@ -19,7 +19,7 @@ Shots = Sequence[tuple[str, bool]]
 
 
 class ContextMonitor(Monitor):
-    """score = slope · (zero + even) / 2 + gain · odd.
+    """score = slope · (zero + even) / 2 + gain · odd, and slope · zero without any context.
 
     zero is the verdict log-odds of the text alone; even and odd are half the sum and half the difference of its log-odds after
     the examples as they are labelled and after the same examples with all labels swapped, averaged over the contexts.
@@ -54,7 +54,8 @@ class ContextMonitor(Monitor):
                 readings.append(read.values)
             even += (readings[0] + readings[1]) / 2 / len(self.contexts)
             odd += (readings[0] - readings[1]) / 2 / len(self.contexts)
-        values: NDArray[np.float64] = self.slope * (zero.values + even) / 2 + self.gain * odd
+        verdict = (zero.values + even) / 2 if self.contexts else zero.values
+        values: NDArray[np.float64] = self.slope * verdict + self.gain * odd
         values[[reason is not None for reason in reasons]] = np.nan
         return Scores(texts.ids, values, tuple(reasons), zero.verdict_mass)
 

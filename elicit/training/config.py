@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from elicit.domains import Domain
@@ -12,6 +12,8 @@ from elicit.training.examples import Loss
 from elicit.training.instructions import OWN
 
 Schedule = Literal["classification", "mixed", "classification-then-instruction", "instruction-then-classification"]
+
+EXAMPLES, MOST_EPOCHS = 800, 10.0  # of few labels: so many examples, but no text more often than that
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     length_grouping: bool = False
     patience: int = 0
+
+    def long_enough(self, labels: int) -> TrainingConfig:
+        """For so many labels alone: few are learnt more often, since a monitor that is hardly trained shows nothing of them."""
+        return replace(self, epochs=max(self.epochs, min(MOST_EPOCHS, EXAMPLES / max(1, labels))))
 
     def steps(self, examples: int) -> int:
         """Steps of one stage over so many examples."""

@@ -49,6 +49,30 @@ def test_long_texts_come_in_smaller_packs_and_fewer_examples(monitor):
     assert len(pool.examples(range(12))) == 2
 
 
+def test_examples_pass_over_what_leaves_no_room_and_a_pool_is_the_largest_pack(make_model, make_tokenizer):
+    model = make_model("llama")
+    model.config.max_position_embeddings = 500
+    small = VerdictMonitor(LocalModel.from_transformers(model, make_tokenizer()))
+    # Two long ones, of 192 tokens and more than half of the context each, stand before short ones.
+    pool = pool_of(small, ["word " * 100, "other " * 100, *(f"text {i}" for i in range(8))])
+    long = [row for row, text in enumerate(pool.texts) if len(text) > 100]
+    short = [row for row in range(10) if row not in long]
+    assert pool.examples([*long, *short[:3]]) == short[:3]
+    ordered = pool.take([*long, *short])
+    packs = [len(pack) for pack in ordered.packs(range(10), 10)]
+    assert packs[0] < max(packs) == len(ordered.that_fits_one_context())
+
+
+@pytest.mark.parametrize("method", ["random-shots", "bootstrap", "consistency", "icm"])
+def test_a_question_that_takes_half_of_the_context_is_asked_without_examples(method, monitor):
+    question = Question("Is this text unsafe? " + "That is meant in a wide sense. " * 26)
+    assert 400 < len(monitor.model.prompt(question).head) < 1024
+    texts = UnlabelledDomain.from_texts([f"text number {i}" for i in range(12)], question)
+    found = elicit_monitor(monitor, texts, method)
+    assert found.monitor.score(texts).coverage == 1
+    assert any("asked about without any" in warning for warning in found.warnings)
+
+
 @pytest.mark.parametrize("method", ["random-shots", "bootstrap", "consistency", "icm"])
 @pytest.mark.parametrize("words", [80, 130])
 def test_long_texts_are_scored_behind_their_examples(method, words, monitor):
@@ -84,7 +108,10 @@ def test_two_texts_that_do_not_fit_one_context(make_model, make_tokenizer):
     model.config.max_position_embeddings = 400
     small = VerdictMonitor(LocalModel.from_transformers(model, make_tokenizer()))
     pool = pool_of(small, ["word " * 100, "other " * 100])
-    with pytest.raises(DomainError, match="no two of them fit"):
+    with pytest.raises(
+        DomainError,
+        match=r"^texts: no two texts fit into the model's context of 400 tokens, of which what is asked takes \d+",
+    ):
         pool.packs([0, 1], 12)
 
 
