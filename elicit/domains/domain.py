@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from elicit.domains.rules import Rule, check_rules, rule_from_json
+from elicit.domains.rules import Rule, check_rules, rule_from_json, tied
 from elicit.errors import DomainError
 
 T = TypeVar("T")
@@ -105,8 +105,8 @@ class UnlabelledDomain:
         return replace(self, rules=rules)
 
     def sample(self, size: int) -> UnlabelledDomain:
-        """At most `size` rows, chosen and ordered by a hash of their text."""
-        return self.take(hash_order(self.texts)[:size])
+        """At most `size` rows, chosen and ordered by a hash of their text; rows that rules tie together come together."""
+        return self.take(sampled(self, size))
 
     def fingerprint(self) -> str:
         """Hash of everything that can influence a label-free method."""
@@ -214,8 +214,8 @@ class Domain:
         )
 
     def sample(self, size: int) -> Domain:
-        """At most `size` rows, chosen and ordered by a hash of their text, whatever their labels."""
-        return self.take(hash_order(self.texts)[:size])
+        """At most `size` rows, chosen and ordered as those of `UnlabelledDomain.sample`, whatever their labels."""
+        return self.take(sampled(self, size))
 
     def balanced_sample(self, size: int) -> Domain:
         """At most `size` labelled rows, half of them flagged as far as there are enough. It reads labels: for sources only."""
@@ -258,7 +258,9 @@ class Domain:
         return hashlib.sha256(held.encode()).hexdigest()
 
     def _split(self, wanted: str) -> Domain:
-        names = split_names(self.texts, self.groups)
+        names = split_names(self.texts, tied(self.rules, self.groups))
+        if set(names) != {name for name, _ in SPLITS}:  # rules that tie nearly all texts together cannot be kept whole
+            names = split_names(self.texts, self.groups)
         part = self.take([row for row, name in enumerate(names) if name == wanted])
         if not len(part):
             raise DomainError(
@@ -364,6 +366,29 @@ def hash_order(texts: Sequence[str]) -> list[int]:
     """Positions of the texts in the order of a hash of their content: random-looking, and the same everywhere."""
     keys = [_hash(normalise(text)) for text in texts]
     return sorted(range(len(texts)), key=lambda row: (keys[row], row))
+
+
+def sampled(domain: Domain | UnlabelledDomain, size: int) -> list[int]:
+    """Positions of at most `size` rows in the order of a hash of their text.
+
+    Rows that rules tie together are taken all or not at all, where they do not exceed `size` by themselves.
+    """
+    order = hash_order(domain.texts)
+    if not domain.rules:
+        return order[:size]
+    named = {group for rule in domain.rules for group in rule.groups}
+    units: dict[str | int, list[int]] = defaultdict(list)
+    for row, unit in enumerate(tied(domain.rules, domain.groups)):
+        units[row if unit is None or domain.groups[row] not in named else unit].append(row)
+    of = {row: rows for rows in units.values() for row in rows}
+    chosen: set[int] = set()
+    for row in order:
+        if row in chosen or len(chosen) == size:
+            continue
+        rows = of[row] if len(of[row]) <= size else [row]
+        if len(chosen) + len(rows) <= size:
+            chosen.update(rows)
+    return [row for row in order if row in chosen]
 
 
 def split_names(texts: Sequence[str], groups: Sequence[str | None]) -> list[str]:

@@ -137,6 +137,24 @@ def check_rules(name: str, rules: Sequence[Rule], groups: Sequence[str | None]) 
         raise DomainError(f"{name}: the rules contradict each other: no labels obey all {len(rules)} of them")
 
 
+def tied(rules: Sequence[Rule], groups: Sequence[str | None]) -> list[str | None]:
+    """Groups of n texts, of which those that rules tie together, at one remove or at several, have one name: that of the first.
+
+    Texts on both sides of a rule belong to one part of a domain, or the rule says nothing about any of them.
+    """
+    joined: dict[str, str] = {}
+
+    def first(group: str) -> str:
+        while (before := joined.get(group, group)) != group:
+            group = before
+        return group
+
+    for rule in rules:
+        one, *others = sorted({first(group) for group in rule.groups})
+        joined |= dict.fromkeys(others, one)
+    return [None if group is None else first(group) for group in groups]
+
+
 def pairs_of(rules: Sequence[Rule], groups: Sequence[str | None]) -> list[Pair]:
     """What the rules forbid among n texts, given each one's group; groups without a text here forbid nothing."""
     return list(_pairs(rules, groups))

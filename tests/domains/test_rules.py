@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elicit.domains import Exclusive, Implies, Opposite, Question, Row, Same, UnlabelledDomain, load_domain, make_domain
-from elicit.domains.rules import Pair, pairs_of, repair
+from elicit.domains.rules import Pair, pairs_of, repair, tied
 from elicit.errors import DomainError
 
 GROUPS = ["a", "a", "b", "c", None]
@@ -91,6 +91,35 @@ class TestDomains:
         part = ruled.take([1, 2])  # group c is gone, and one text of a
         assert part.rules == ruled.rules
         assert pairs_of(part.rules, part.groups) == []
+
+    def test_texts_that_rules_tie_together_stay_together(self):
+        """A claim and its negation: half of 400 texts, a sample of them, and the splits hold both or neither."""
+        rows = [
+            Row(f"{kind}{i}", f"{kind} number {i}", i % 2, f"{kind}{i}")
+            for i in range(200)
+            for kind in ("claim", "denial")
+        ]
+        rules = [Opposite(f"claim{i}", f"denial{i}") for i in range(200)]
+        domain = make_domain("claims", QUESTION, rows).with_rules(*rules)
+        for part in (domain.train, domain.calibration, domain.test, domain.sample(101), domain.train.sample(24)):
+            assert len(pairs_of(part.rules, part.groups)) == 2 * (len(part) // 2)
+        assert len(domain.sample(101)) == 100
+        assert domain.sample(24).ids == domain.unlabelled().sample(24).ids
+        without = make_domain("claims", QUESTION, rows)
+        assert without.sample(24).ids != domain.sample(24).ids
+        assert len(pairs_of(rules, without.sample(24).groups)) < 8
+
+    def test_groups_are_tied_at_several_removes_and_only_by_rules(self):
+        groups = ["d", "b", None, "a", "c", "e"]
+        assert tied([Implies("c", "d"), Same("a", "b"), Opposite("b", "c")], groups) == ["a", "a", None, "a", "a", "e"]
+        assert tied([Exclusive("a")], groups) == groups
+
+    def test_rules_that_tie_everything_together_leave_all_splits_their_texts(self):
+        rows = [Row(str(i), f"text {i}", i % 2, f"g{i}") for i in range(40)]
+        chained = make_domain("chain", QUESTION, rows).with_rules(*(Implies(f"g{i}", f"g{i + 1}") for i in range(39)))
+        parts = (chained.train, chained.calibration, chained.test)
+        assert sum(map(len, parts)) == 40
+        assert len(chained.sample(8)) == 8
 
     def test_labels_have_no_part_in_them(self):
         rows = [Row(str(i), f"text {i}", i % 2, "a" if i < 4 else "b") for i in range(8)]
