@@ -1,8 +1,8 @@
 """What a label costs by consistency search, whether it is as good as by internal coherence maximisation, and where it breaks.
 
 Four parts: "speed", a search over a thousand texts, timed; "cost", prompt tokens per label beside those of `icm`; "labels", right
-labels beside `icm`; and "balance", searches in which from few to nearly all texts are flagged. Labels choose the texts of the last
-part, and are what labels and scores are compared with; no search sees one.
+labels beside `icm` and beside the verdicts alone; and "balance", searches in which from few to nearly all texts are flagged. Labels
+choose the texts of the last part, and are what labels and scores are compared with; no search sees one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,18 @@ from elicit.language_models.local import LocalModel
 from elicit.language_models.weights import hash_of_files
 from elicit.methods import consistency, elicit_monitor, icm
 from elicit.methods.pool import Pool
+from elicit.methods.self_training import labels_from_scores
 from elicit.monitors import Monitor, VerdictMonitor
+from elicit.run_folder import versions
 from experiments.experiment import Folder, compared, held_out
 from experiments.resume import resume
 
 PARTS = ("speed", "cost", "labels", "balance")
-METHODS = ("icm", "consistency")
+METHODS = (
+    "verdicts",
+    "icm",
+    "consistency",
+)  # the first is what consistency starts from: the monitor's own verdicts alone
 SIZES = (64, 128, 256, 1024)
 LARGEST_FOR_ICM = 256  # even to count its requests takes long beyond
 MANY = 1000  # texts of the search that is timed,
@@ -102,8 +108,13 @@ def benchmark_search(
                     f"{len(row['right'])} labels right, {row['tokens_per_label']} tokens per label, {row['seconds']:.0f} s"
                 )
         keep("difference", differences(rows))
-        for domain, found in results["difference"].items():
-            say(f"{domain:<20} right labels, consistency less icm: {in_words(found, '.3f', '+')}")
+        for found in results["difference"]:
+            said = in_words(found["less"], ".3f", "+")
+            say(f"{found['domain']:<20} right labels, consistency less {found['other']}: {said}")
+        if len(codes := {row["code"] for row in rows}) > 1:
+            say(
+                f"these labels are of {len(codes)} states of the code; measure in another folder to compare like with like"
+            )
     if "balance" in parts:
         write_json(path, results)  # scores are kept beside it on the way, and are those of these options
         keep("balance", [row for name in domains for row in balance(monitor, name, seeds, Folder(out, say))])
@@ -241,28 +252,36 @@ def labels_of(monitor: VerdictMonitor, name: str, method: str, size: int, seed: 
     """One labelling, and which of its labels are those that somebody gave."""
     part = load_domain(name).train.sample(size)
     since = time.perf_counter()
-    found = elicit_monitor(monitor, part.unlabelled(), method, seed)
-    assert found.labelling is not None
+    if method == "verdicts":
+        pool = Pool.of(monitor, part.unlabelled(), size)
+        found, details = labels_from_scores(monitor, part.unlabelled()), {}
+        cost = round(pool.tokens_of_verdicts() / len(pool))
+    else:
+        elicited = elicit_monitor(monitor, part.unlabelled(), method, seed)
+        assert elicited.labelling is not None
+        found, details, cost = elicited.labelling, elicited.details, elicited.details["tokens_per_label"]
     given = dict(zip(part.ids, part.labels, strict=True))
-    labels = dict(zip(found.labelling.ids, found.labelling.labels, strict=True))
+    labels = dict(zip(found.ids, found.labels, strict=True))
     return {
         "domain": name,
         "method": method,
         "seed": seed,
         "right": {i: int(int(label) == given[i]) for i, label in labels.items() if given[i] is not None},
-        "tokens_per_label": found.details["tokens_per_label"],
+        "tokens_per_label": cost,
         "seconds": round(time.perf_counter() - since, 1),
         "threads": torch.get_num_threads(),
-        "details": found.details,
+        "details": details,
+        "code": versions()["code"],
     }
 
 
-def differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """By domain: share of right labels by consistency less that by icm, on the texts that both labelled under all seeds.
+def differences(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By domain: share of right labels by consistency less that by another, on the texts that all labelled under all seeds.
 
-    Its interval draws whole groups of texts, and seeds.
+    Its interval draws whole groups of texts, whatever their labels (a share of right labels depends on how many are flagged), and
+    seeds.
     """
-    out = {}
+    out = []
     for name in dict.fromkeys(row["domain"] for row in rows):
         right = {(row["method"], row["seed"]): row["right"] for row in rows if row["domain"] == name}
         seeds = sorted({seed for _, seed in right if all((method, seed) in right for method in METHODS)})
@@ -271,11 +290,13 @@ def differences(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         shared = set.intersection(*(set(right[method, seed]) for method in METHODS for seed in seeds))
         domain = load_domain(name)
         texts = domain.take([row for row, i in enumerate(domain.ids) if i in shared])
-        weights = bootstrap_weights(texts.label_array(), texts.groups)
+        weights = bootstrap_weights(np.zeros(len(texts)), texts.groups)
         weights = np.concatenate([np.ones((1, len(texts)), np.float32), weights])
-        gains = [
-            weighted_mean([right["consistency", seed][i] - right["icm", seed][i] for i in texts.ids], weights)
-            for seed in seeds
-        ]
-        out[name] = mean_over_seeds(gains, (-1.0, 1.0)).to_json() | {"texts": len(texts)}
+        for other in METHODS[:-1]:
+            gains = [
+                weighted_mean([right["consistency", seed][i] - right[other, seed][i] for i in texts.ids], weights)
+                for seed in seeds
+            ]
+            less = mean_over_seeds(gains, (-1.0, 1.0)).to_json()
+            out.append({"domain": name, "other": other, "texts": len(texts), "less": less})
     return out

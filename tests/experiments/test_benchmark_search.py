@@ -102,6 +102,23 @@ def test_what_was_searched_is_not_searched_again(
     assert sorted(searches) == sorted((share, 2) for share in search.SHARES)
 
 
+def test_right_labels_are_compared_text_by_text_whatever_their_class(domain: Domain) -> None:
+    """20 texts, half flagged: consistency has all right, icm calls all cleared, and verdicts err on one text of each class."""
+    ids = domain.ids[:20]
+    right = {
+        "consistency": dict.fromkeys(ids, 1),
+        "icm": {i: 1 - int(i) % 2 for i in ids},
+        "verdicts": {i: int(i not in ids[:2]) for i in ids},
+    }
+    rows = [{"domain": "films", "method": name, "seed": 0, "right": held} for name, held in right.items()]
+    found = {row["other"]: row["less"] for row in search.differences(rows)}
+    assert found["verdicts"]["value"] == 0.1
+    assert found["icm"]["value"] == 0.5
+    # Texts of both classes are drawn: how many are flagged, and so how often icm is wrong, differs between resamples.
+    assert found["icm"]["low"] == pytest.approx(0.5 - 1.96 * (0.25 / 20) ** 0.5, abs=0.06)
+    assert found["icm"]["high"] == pytest.approx(0.5 + 1.96 * (0.25 / 20) ** 0.5, abs=0.06)
+
+
 def test_results_of_other_weights_under_the_same_name_are_refused(
     domain: Domain, make_model, make_tokenizer, tmp_path: Path
 ) -> None:
