@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from elicit.domains import Domain, check_names, load_domain
-from elicit.errors import RunError
+from elicit.errors import DomainError, RunError
 from elicit.evaluation import evaluate_target
 from elicit.evaluation.bootstrap import in_words
-from elicit.files import read_json, write_json
+from elicit.files import read_json, write_json, write_text
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor, fit_calibration
 from elicit.run_folder import entries
-from elicit.training import Training, TrainingConfig, train
+from elicit.training import TrainingConfig, train
 from elicit.training.config import check_source_weights
 from elicit.training.contradictions import check_contradictions
 from elicit.training.trackers import check_tracker
-from elicit.training.validation import validation_parts
+from elicit.training.validation import unlearnt, validation_parts
 
 HELD_OUT = 400  # texts of each source's test split
 FIGURES = ("auroc", "balanced_accuracy")
@@ -65,7 +65,12 @@ def train_sources(
     check_names("sources", domains)
     parts = [domain.require_labels().train.require_labels() for domain in domains]
     validation = validation_parts(domains)
-    tests = [domain.test.sample(HELD_OUT) for domain in domains]  # raises when groups leave none
+    if config.patience and not validation:
+        raise DomainError(
+            f"stopping early needs validation texts, and the calibration splits of {', '.join(sources)} hold too few of both "
+            "classes; leave out --patience, or train on more texts"
+        )
+    tests = [_test(domain, domains) for domain in domains]
     check_contradictions(domains)
     check_source_weights(config, domains)
     check_tracker(report_to)
@@ -76,14 +81,18 @@ def train_sources(
     folder = out / ("model" if config.full else "adapter")
     trained = train(base, parts, folder, config, seed, validation, report_to)
     monitor = VerdictMonitor(trained.monitor.model, domains[0].question)
-    for note in trained.notes:
+    notes = list(trained.notes)
+    if not validation:
+        notes.append("no text was left to validate on: nothing was seen of how well the sources were being learnt")
+    for note in notes:
         say(note)
-    report: dict[str, Any] = asked | _figures(trained) | {"held_out": {}, "complete": True}
+    report: dict[str, Any] = asked | {"examples": trained.examples, "history": trained.history, "notes": notes}
+    report |= {"held_out": {}, "complete": True}
     for domain, test in zip(domains, tests, strict=True):
         report["held_out"][domain.name] = _held_out(monitor, test)
     monitor.save(out)
-    write_json(out / "training.json", report)
-    (out / "README.md").write_text(card(report), encoding="utf-8")
+    write_text(out / "README.md", card(report))
+    write_json(out / "training.json", report)  # the last: it says that all is there
     return report
 
 
@@ -140,8 +149,8 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
             if held.get("complete"):
                 raise RunError(f"{out} holds a trained monitor already; choose another --out")
             differs = [key for key, value in asked.items() if held.get(key) != value]
-            if differs and not any((out / name).exists() for name in ("adapter", "model")):
-                write_json(path, asked)  # what was refused before it began claims nothing
+            if differs and not _kept(out):
+                write_json(path, asked)  # what was refused, or failed before there was anything to keep, claims nothing
             elif differs:
                 raise RunError(f"{out} holds another training, with another {differs[0]}; choose another --out")
         elif entries(out):
@@ -152,8 +161,21 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
         raise RunError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error
 
 
-def _figures(trained: Training) -> dict[str, Any]:
-    return {"examples": trained.examples, "history": trained.history, "notes": list(trained.notes)}
+def _test(source: Domain, sources: Sequence[Domain]) -> Domain:
+    """Texts of a source that nothing learns from.
+
+    Raises:
+        DomainError: its groups leave none, or other sources learn from all of them.
+    """
+    test = unlearnt(source.test, source, sources).sample(HELD_OUT)
+    if not len(test):
+        raise DomainError(f"{source.name}: other sources learn from all its test texts; leave {source.name} out")
+    return test
+
+
+def _kept(out: Path) -> bool:
+    """Whether there is a checkpoint, or what came out."""
+    return any(path.name.startswith("checkpoint-") or path.suffix == ".safetensors" for path in out.rglob("*"))
 
 
 def _held_out(monitor: VerdictMonitor, test: Domain) -> dict[str, Any]:

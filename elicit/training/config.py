@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from elicit.domains import Domain
-from elicit.errors import DomainError
+from elicit.errors import DomainError, RunError
 from elicit.training.examples import Loss
 from elicit.training.instructions import OWN
 
@@ -65,6 +66,11 @@ class TrainingConfig:
     gradient_checkpointing: bool = False
     length_grouping: bool = False
     patience: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RunError(f"{name} is {value}; it must be a finite number")
 
     def long_enough(self, labels: int) -> TrainingConfig:
         """For so many labels alone: few are learnt more often, since a monitor that is hardly trained shows nothing of them."""

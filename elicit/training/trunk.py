@@ -97,7 +97,9 @@ class Trunk:
             caught.append(output[0] if isinstance(output, tuple) else output)
 
         autocast = torch.autocast(pack.ids.device.type, dtype=self._half, enabled=self._half is not None)
+        learning = self._decoder.training
         with autocast, self._layers(range(self._first)) as layers:
+            self._decoder.eval()  # what is computed once must not hang on one draw of a dropout
             handle = layers[self._first - 1].register_forward_hook(keep)
             try:
                 self._decoder(
@@ -108,6 +110,7 @@ class Trunk:
                 )
             finally:
                 handle.remove()
+                self._decoder.train(learning)
         return caught[0][0]
 
     @contextmanager

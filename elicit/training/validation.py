@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from elicit.domains import Domain
+from elicit.domains import Domain, drop_overlap
 from elicit.errors import DomainError
 from elicit.language_models.local import LocalModel
 from elicit.language_models.prompts import Verdict
@@ -23,14 +24,20 @@ def check_interval(steps: int) -> int:
 
 
 def validation_parts(sources: Sequence[Domain], texts: int = MOST) -> list[Domain]:
-    """Texts of the sources' calibration splits, at most so many of each; of a source whose split lacks a class, none."""
+    """Texts of the sources' calibration splits, at most so many of each, that no source learns from.
+
+    There are none of a source whose split lacks a class.
+    """
     parts = []
     for source in sources:
-        try:
-            parts.append(source.calibration.require_labels().balanced_sample(texts))
-        except DomainError:
-            continue
+        with suppress(DomainError):
+            parts.append(unlearnt(source.calibration, source, sources).require_labels().balanced_sample(texts))
     return parts
+
+
+def unlearnt(part: Domain, of: Domain, sources: Sequence[Domain]) -> Domain:
+    """A split of one of the sources without the texts that stand in another's training split."""
+    return drop_overlap(part, [source.train for source in sources if source is not of])
 
 
 @dataclass(frozen=True)

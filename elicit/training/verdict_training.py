@@ -34,6 +34,7 @@ from elicit.memory import give_back_memory
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.processes import check_joined, together
 from elicit.progress import progress
+from elicit.run_folder import entries
 from elicit.training.config import TrainingConfig, check_source_weights
 from elicit.training.contradictions import check_contradictions
 from elicit.training.examples import Example, Heads, collate, instruction_examples, mixture, numbered, verdict_examples
@@ -126,7 +127,10 @@ def train(
     if weights and len(domains) > 1:
         raise DomainError("weights name texts by id, which two domains can share; give several domains source_weights")
     asked = (base, domains, folder, config or TrainingConfig(), seed, validation, report_to, dict(weights or {}))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
     with FileLock(folder / ".lock"):  # of several programs that want the same, one trains, and the others find it done
         trained = together(_train, *asked)
     give_back_memory()
@@ -157,10 +161,8 @@ def _train(
         # In float32, and of their own: a step is smaller than bfloat16 can tell, and other monitors keep their weights.
         model = _trained(start, Path(start.name), "float32")
     heads = Heads()
-    verdicts = [
-        example
-        for domain in chosen
-        for example in verdict_examples(
+    by_source = {
+        domain.name: verdict_examples(
             model,
             domain,
             heads,
@@ -171,10 +173,12 @@ def _train(
             seed,
             config.source_weights.get(domain.name, 1.0),
         )
-    ]
+        for domain in chosen
+    }
+    verdicts = [example for examples in by_source.values() for example in examples]
     looked_at = Validation.of(model, validation, heads, config.text_tokens)
     instructions = _instructions(model, config, len(verdicts), heads, seed)
-    counts = {domain.name: len(domain) for domain in chosen}
+    counts = {name: len(examples) for name, examples in by_source.items()}
     if instructions:
         counts["instructions"] = len(instructions)
     named = ", ".join(domain.name for domain in domains)
@@ -269,6 +273,7 @@ class _Stage:
         """Train, unless that was done already; history and notes of the stages up to this one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not is_trained(self.folder):
+            _refuse_others_files(self.folder)
             try:
                 self._train(model, history, notes)
             except (OSError, SafetensorError, RuntimeError) as error:
@@ -307,8 +312,9 @@ class _Stage:
             if trainer.is_world_process_zero():
                 mark = checkpoints / "asked"
                 if not mark.is_file() or mark.read_text(encoding="utf-8") != self.asked:
-                    shutil.rmtree(checkpoints, ignore_errors=True)  # of another training
-                    checkpoints.mkdir()
+                    for old in [*checkpoints.glob("checkpoint-*")]:  # of another training
+                        shutil.rmtree(old, ignore_errors=True)
+                    checkpoints.mkdir(exist_ok=True)
                     mark.write_text(self.asked, encoding="utf-8")
             trainer.accelerator.wait_for_everyone()
             trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
@@ -416,9 +422,24 @@ class _Stage:
             notes.append(f"training diverged and was stopped: {diverged}; kept is what it was at step {step}")
         if not self.config.full:
             sort_adapter_config(self.folder)
+            (self.folder / "README.md").unlink(
+                missing_ok=True
+            )  # an empty form; what is to be said stands with the monitor
         else:
             model.tokenizer.save_pretrained(str(self.folder))
         return step, notes
+
+
+def _refuse_others_files(folder: Path) -> None:
+    """Refuse a folder that holds what no training of ours wrote: it would be overwritten.
+
+    Raises:
+        RunError: it does.
+    """
+    ours, checkpoints = {"checkpoints", "stages", "logs"}, folder / "checkpoints"
+    held = entries(checkpoints) if checkpoints.is_dir() else set[str]()
+    if "asked" not in held and (others := [*sorted(held), *sorted(entries(folder) - ours)]):
+        raise RunError(f"{folder} holds {others[0]}, which no training of this kind left there; choose an empty folder")
 
 
 def _instructions(model: LocalModel, config: TrainingConfig, verdicts: int, heads: Heads, seed: int) -> list[Example]:

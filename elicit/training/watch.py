@@ -19,8 +19,9 @@ SATURATED = 0.1  # a loss above this has a gradient in a model that can still le
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Moves a progress bar, keeps the figures, and stops a training that diverges.
 
-    It diverges where the loss or gradient is not finite, where the loss goes above twice the first one (or that of guessing) plus
-    1, where the gradient vanishes though there is a loss, and where the AUROC on enough validation texts falls to chance.
+    It diverges where the loss or gradient is not finite, where the loss, of training or of validation, goes above twice the first
+    one (or that of guessing) plus 1, where the gradient vanishes though there is a loss, and where the AUROC on enough validation
+    texts of a source falls to chance.
 
     Args:
         step: called with the number of optimiser steps done.
@@ -73,14 +74,30 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self.diverged = f"the loss went from {first:.3g} to {loss:.3g} at step {state.global_step}"
         elif figures.get("grad_norm") == 0 and loss is not None and loss > SATURATED:
             self.diverged = f"the gradient vanished at a loss of {loss:.3g}, step {state.global_step}"
-        elif AUROC in figures and self._learns and min(self._judges.values(), default=0) >= ENOUGH:
-            best = max(entry.get(AUROC, 0.0) for entry in self.history)
-            if best >= GOOD and figures[AUROC] - 0.5 < FALLEN * (best - 0.5):
-                fall = f"from {best:.2f} to {figures[AUROC]:.2f} at step {state.global_step}"
-                self.diverged = f"the AUROC on validation texts fell {fall}"
+        elif not figures.get("eval_loss", 0.0) <= 2 * first + 1:
+            # That of training is from before this step, and this one of what the step left.
+            self.diverged = f"the validation loss is {figures['eval_loss']:.3g} at step {state.global_step}"
+        elif self._learns:
+            self.diverged = self.diverged or self._collapse(state.global_step)
         if self.diverged:
             control.should_training_stop, control.should_save = True, False
         return control
+
+    def _collapse(self, step: int) -> str | None:
+        """The source whose validation AUROC, just measured, was good and fell to chance; or None."""
+        for source, judges in self._judges.items():
+            seen = [auroc for entry in self.history if (auroc := self._auroc(entry, source)) is not None]
+            if judges < ENOUGH or not seen or self._auroc(self.history[-1], source) is None:
+                continue
+            if max(seen) >= GOOD and seen[-1] - 0.5 < FALLEN * (max(seen) - 0.5):
+                fall = f"from {max(seen):.2f} to {seen[-1]:.2f} at step {step}"
+                return f"the AUROC on validation texts of {source} fell {fall}"
+        return None
+
+    @staticmethod
+    def _auroc(entry: Mapping[str, float], source: str) -> float | None:
+        """Of one source; that of the only one is the mean."""
+        return entry.get(f"{AUROC}: {source}", entry.get(AUROC))
 
     def weakness(self, step: int) -> str | None:
         """What is to be said of a training after which verdicts are at chance on enough validation texts of some source."""
@@ -91,8 +108,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         weak = [
             f"{auroc:.2f} on {source}"
             for source, judges in self._judges.items()
-            # That of the only source is the mean.
-            if judges >= ENOUGH and (auroc := last.get(f"{AUROC}: {source}", last[AUROC])) < CHANCE
+            if judges >= ENOUGH and (auroc := self._auroc(last, source)) is not None and auroc < CHANCE
         ]
         if not weak:
             return None

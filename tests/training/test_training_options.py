@@ -6,16 +6,19 @@ import dataclasses
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
+from transformers import TrainerControl
 
+from elicit.domains import Question, Row, make_domain
 from elicit.errors import DomainError, ModelError, RunError
 from elicit.training import train, train_monitor
 from elicit.training.examples import Heads, mixture, numbered, verdict_examples
 from elicit.training.trackers import check_tracker, logs_in
 from elicit.training.trainer import aurocs
-from elicit.training.validation import Validation
+from elicit.training.validation import Validation, validation_parts
 from elicit.training.watch import Watch
 from tests.training.conftest import CONFIG, domain
 
@@ -128,6 +131,64 @@ def test_sources_that_ask_one_question_are_judged_apart(base) -> None:
     assert len(found.verdicts) == 1
     assert found.rarer_class() == {"film": 32, "book": min(sum(book.labels[:10]), 10 - sum(book.labels[:10]))}
     assert {example["number"] for example in found.examples} == {-1, -2}
+
+
+def test_what_a_step_left_is_looked_at_before_it_is_kept() -> None:
+    """A training loss is from before the step; that of validation is from behind it."""
+    watch = Watch(lambda _: None, lambda _: None, {"film": 20}, learns=True)
+    control, state = TrainerControl(), SimpleNamespace(global_step=1)
+    watch.on_log(None, state, control, {"loss": 0.7, "grad_norm": 1.0})
+    control.should_save = True
+    watch.on_log(None, state, control, {"eval_loss": 2.3, "eval_auroc": 0.6})
+    assert watch.diverged is None
+    assert control.should_save
+    watch.on_log(None, state, control, {"eval_loss": 2.5, "eval_auroc": 0.6})
+    assert watch.diverged == "the validation loss is 2.5 at step 1"
+    assert control.should_training_stop
+    assert not control.should_save
+
+
+def test_one_source_that_collapses_ends_a_training_whatever_the_others_do() -> None:
+    watch = Watch(lambda _: None, lambda _: None, {"film": 20, "book": 20, "song": 7}, learns=True)
+    control, state = TrainerControl(), SimpleNamespace(global_step=5)
+
+    def validated(film: float, book: float, song: float) -> None:
+        aurocs = {"eval_auroc: film": film, "eval_auroc: book": book, "eval_auroc: song": song}
+        watch.on_log(None, state, control, {"eval_loss": 0.5, "eval_auroc": (film + book + song) / 3, **aurocs})
+
+    validated(0.95, 0.9, 1.0)
+    validated(0.95, 0.7, 0.5)  # too few songs to tell
+    assert watch.diverged is None
+    validated(0.95, 0.52, 1.0)
+    assert watch.diverged == "the AUROC on validation texts of book fell from 0.90 to 0.52 at step 5"
+
+
+def test_no_text_that_another_source_learns_from_validates() -> None:
+    whole = domain("film", 200)
+    learnt = whole.train  # all of which another domain holds, beside texts of its own
+    rows = [Row(f"a{i}", text, label) for i, (text, label) in enumerate(zip(learnt.texts, learnt.labels, strict=True))]
+    rows += [Row(f"b{i}", f"book {i} was {('great', 'dull')[i % 2]}", 1 - i % 2) for i in range(120)]
+    part = make_domain("part", Question("Is it good, now?"), rows)
+    assert set(validation_parts([part])[0].texts) & set(learnt.texts)
+    films, parts = validation_parts([whole, part])
+    assert (films.name, parts.name) == ("film", "part")
+    assert not set(films.texts) & set(part.train.texts)
+    assert not set(parts.texts) & set(learnt.texts)
+    assert all(text.startswith("book") for text in parts.texts)
+
+
+def test_a_folder_with_files_of_others_is_left_alone(base, tmp_path: Path) -> None:
+    for name in ("adapter_model.safetensors", "checkpoints/mine.pt"):
+        file = tmp_path / name.replace("/", "-") / name
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+        folder = tmp_path / name.replace("/", "-")
+        with pytest.raises(RunError, match=rf"holds {Path(name).name}, which no training of this kind left there"):
+            train(base, [domain("film")], folder, CONFIG)
+        assert file.read_text() == "mine"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunError, match="cannot write to"):
+        train(base, [domain("film")], tmp_path / "file", CONFIG)
 
 
 def test_a_source_at_chance_is_named_beside_one_that_is_learnt() -> None:
