@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elicit.domains import Domain
-from elicit.evaluation import difference, gap_recovered, mean_over_seeds
+from elicit.evaluation import Resampled, difference, gap_recovered, mean_over_seeds
 from elicit.evaluation.bootstrap import in_words, undefined
 from elicit.evaluation.score_files import read_scores
 from elicit.files import read_json
@@ -41,6 +41,8 @@ SLOW = ("icm", "self-training", "thinking", "thinking-self-training")  # minutes
 STARTS = ("source-trained", "untrained")
 WITHOUT_START = ("untrained", "transfer", "keyword-source", "keyword-target")  # the same whatever the others start from
 REFERENCE = "reference"
+FEW_SHOT = ("random-shots", "bootstrap")  # what a search in the context has to beat
+SEARCHES = ("consistency", "icm")
 SCORED = 0.8  # of the texts: what has scored fewer is not compared
 # In a run one reading of hidden states serves all methods of a group: the first one of them pays for it there.
 SHARED_STATES = (
@@ -180,11 +182,29 @@ def target_rows(
                 else undefined(
                     "keyword-source is what others are compared with" if keyword else "there are no keywords"
                 ),
+                "versus_ceiling": difference(found, ceiling)
+                if ceiling and about.labels != "target"
+                else undefined("it learns from labels of the target, as the ceiling does"),
+                **{
+                    f"versus_{name.replace('-', '_')}": _less(means, (start, method), (start, name))
+                    for name in FEW_SHOT
+                    if about.label_free is not None
+                },
+                "versus_untrained": _less(means, (start, method), (STARTS[0], "untrained")),
                 "seconds": cost(timings, target.name, method, "seconds"),
                 "tokens": cost(timings, target.name, method, "tokens"),
             }
         )
     return rows, left_out
+
+
+def _less(means: Mapping[tuple[str, str], Resampled], one: tuple[str, str], other: tuple[str, str]) -> dict[str, Any]:
+    """Paired difference of two of the figures."""
+    if one[1] == other[1]:
+        return undefined("it is what others are compared with")
+    if other not in means:
+        return undefined(f"there is no {other[1]} monitor")
+    return difference(means[one], means[other])
 
 
 def _named(key: tuple[str, str]) -> str:
@@ -250,13 +270,21 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             counted = "; ".join(f"{reading}: {', '.join(held)}" for reading, held in groups.items() if held)
             if counted:
                 sentences.append(f"{target}: label-free methods from the {start} model against transfer: {counted}.")
+            for row in read:
+                if row["method"] in SEARCHES:
+                    others = {name: row[f"versus_{name.replace('-', '_')}"] for name in (*FEW_SHOT, "untrained")}
+                    against = [f"{name} ({found.get('reading', 'undefined')})" for name, found in others.items()]
+                    sentences.append(
+                        f"{target}: {row['method']} from the {start} model, {row['tokens']:,.0f} tokens: against "
+                        f"{', '.join(against)}."
+                    )
         best = [
             point.name if point.group == REFERENCE else f"{point.name} {point.group}"
             for point in pareto(points(rows, target))
         ]
         sentences.append(
-            f"{target}: without a label of the target, nothing has both a higher mean AUROC and a lower cost than "
-            f"{', '.join(best)}."
+            f"{target}: without a label of the target, nothing has both a higher mean AUROC and a lower cost there, training on "
+            f"sources apart, than {', '.join(best)}."
         )
     return sentences
 

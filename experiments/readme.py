@@ -253,7 +253,7 @@ def figure(entry: Mapping[str, Any]) -> str:
     """A figure of `results.json` with its interval, as in .93 [.89, .97]."""
     if entry["value"] is None:
         return "–"
-    value, low, high = (re.sub(r"^(-?)0\.", r"\1.", f"{entry[key]:.2f}") for key in ("value", "low", "high"))
+    value, low, high = (re.sub(r"^(-?)0\.", r"\1.", f"{entry[key]:z.2f}") for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 

@@ -234,9 +234,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         most = [row for row in own if row["kind"] == "worth"][-1]
         found, m = most["target_labels_worth"], most["adjacent_labels"]
         if found["value"] is None:
+            least = f"at least {found['at_least']:.0f}" if found["at_least"] else "an unknown number of"
             sentences.append(
-                f"{target}: {m} adjacent labels are worth at least {found['at_least']:.0f} target labels; more cannot be told from "
-                "the numbers that were tried."
+                f"{target}: {m} adjacent labels are worth {least} target labels; more cannot be told from the numbers that were "
+                "tried."
             )
         else:
             high = f"{found['high']:.0f}" if found["high"] is not None else "more than were tried"
@@ -246,7 +247,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             )
         beside = [row for row in own if row["kind"] == "cell" and row["adjacent_labels"] == m and row["target_labels"]]
         read = [f"{row['target_labels']} ({row['versus_no_adjacent']['reading']})" for row in beside]
-        sentences.append(f"{target}: with {m} adjacent labels against none, beside target labels: {', '.join(read)}.")
+        if beside:
+            sentences.append(
+                f"{target}: with {m} adjacent labels against none, beside target labels: {', '.join(read)}."
+            )
     return sentences
 
 

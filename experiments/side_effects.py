@@ -268,9 +268,8 @@ def sentences(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
             continue
         said = f"{plan}: follows the question on {in_words(row['following'], '.0%')}"
         if plan != first:
-            said += f" ({row['following_versus_first']['reading']} than {first})".replace(
-                "no clear difference than", "no clear difference from"
-            )
+            reading = row["following_versus_first"]["reading"]
+            said += f" ({reading} {'than' if reading in ('better', 'worse') else 'from'} {first})"
         said += f", loss on instructions {in_words(growth, '.0%', '+')}"
         for transfer in (other for other in rows if other["kind"] == "transfer" and other["plan"] == plan):
             auroc = transfer["auroc"]

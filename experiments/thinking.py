@@ -228,13 +228,11 @@ def row(target: str, way: Way, kept: Mapping[Way, Mapping[int, Scores]], test: D
         found["versus_keyword"] = versus(way, BY_KEYWORDS, {**kept, BY_KEYWORDS: keyword}, test)
     if way.start != STARTS[0] and untrained in kept:
         found["versus_untrained"] = versus(way, untrained, kept, test)
-    return found | {
-        "n": min(n for _, n in pairs),
-        "auroc": mine.to_json(),
-        "versus_direct": difference(mine, plain)
-        if way.reading != DIRECT
-        else undefined("it is what others are compared with"),
-    }
+    fewest = min(n for _, n in pairs)
+    direct = undefined("it is what others are compared with") if way.reading == DIRECT else difference(mine, plain)
+    if way.reading != DIRECT and fewest < FEW:
+        direct["warning"] = f"it rests on {fewest} texts that both have scored"
+    return found | {"n": fewest, "auroc": mine.to_json(), "versus_direct": direct}
 
 
 def versus(way: Way, other: Way, kept: Mapping[Way, Mapping[int, Scores]], test: Domain) -> dict[str, Any]:
@@ -311,7 +309,9 @@ def _readings(rows: Sequence[Mapping[str, Any]], key: str) -> str:
     held = [row.get(key, {}).get("reading", "undefined") for row in rows]
     counts = {reading: held.count(reading) for reading in ("better", "worse", "no clear difference", "undefined")}
     said = [f"{reading} in {count}" for reading, count in counts.items() if count]
-    return f"{', '.join(said) or 'nothing measured'} of {len(held)}".capitalize()
+    few = [row[key]["n"] if "n" in row[key] else row["n"] for row in rows if "warning" in row.get(key, {})]
+    on_few = f" ({len(few)} of them on as few as {min(few)} texts)" if few else ""
+    return f"{', '.join(said) or 'nothing measured'} of {len(held)}{on_few}".capitalize()
 
 
 def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]:

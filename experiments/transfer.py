@@ -31,6 +31,7 @@ from elicit.training import TrainingConfig
 from experiments.experiment import Findings, Folder, compared, held_out
 
 OWN, SINGLE, FAMILY, ALL = "own labels", "one domain", "other families", "all but the target"
+SAME_FAMILY, OTHER_FAMILY = "one domain of the target's family", "one domain of another family"
 DISTANCES = {"keyword_distance": "keyword distance", "state_distance": "hidden-state distance"}
 
 
@@ -109,6 +110,11 @@ class Recipe:
         return "+".join(source.replace("/", "-") for source in self.sources)
 
 
+def family(domain: str) -> str:
+    """The part of a name before the slash."""
+    return domain.split("/")[0]
+
+
 def run_transfer(preset: Preset, folder: Folder) -> Findings:
     """Every source on every target, several sources together, and the distances between domains."""
     domains = {name: folder.domain(name) for name in preset.domains}
@@ -122,6 +128,9 @@ def run_transfer(preset: Preset, folder: Folder) -> Findings:
         rows += found
         for recipe, auroc in means.items():
             gains.setdefault(recipe.kind, []).append((auroc, floor))
+            if recipe.kind == SINGLE:
+                near = family(recipe.sources[0]) == family(target)
+                gains.setdefault(SAME_FAMILY if near else OTHER_FAMILY, []).append((auroc, floor))
             if len(recipe.sources) == 1:
                 aurocs[recipe.sources[0], target] = auroc
     rows += [
@@ -175,7 +184,7 @@ def portions(parts: Sequence[Domain], texts: int) -> list[Domain]:
 def recipes(target: str, domains: Sequence[str]) -> list[Recipe]:
     """What is trained for a target: single domains, and several of them where that is more than one."""
     others = tuple(name for name in domains if name != target)
-    outside = tuple(name for name in others if name.split("/")[0] != target.split("/")[0])
+    outside = tuple(name for name in others if family(name) != family(target))
     found = [Recipe(OWN if name == target else SINGLE, (name,)) for name in domains]
     return found + [Recipe(kind, names) for kind, names in ((FAMILY, outside), (ALL, others)) if len(names) > 1]
 
@@ -360,7 +369,11 @@ def summary(rows: Sequence[Mapping[str, Any]], correlations: Mapping[str, Mappin
             sentences.append(f"Whether {named} foretells transfer is undefined: {found['undefined']}.")
             continue
         shown = f"Spearman {in_words(found, '.2f')}"
-        clear = "foretells how much is lost" if found["high"] < 0 else "does not clearly foretell how much is lost"
+        clear = "does not clearly foretell how much is lost"
+        if found["high"] < 0:
+            clear = "foretells how much is lost"
+        elif found["low"] > 0:
+            clear = "foretells that less is lost the larger it is"
         sentences.append(f"The {named} between source and target {clear}: {shown} with AUROC below that of own labels.")
     return sentences
 
@@ -413,7 +426,7 @@ def sections(
             Point(
                 pair[key],
                 pair["auroc_below_own_labels"]["value"],
-                group="same family" if pair["source"].split("/")[0] == pair["target"].split("/")[0] else "other family",
+                group="same family" if family(pair["source"]) == family(pair["target"]) else "other family",
             )
             for pair in distances
         ]

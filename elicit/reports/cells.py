@@ -34,7 +34,7 @@ def measure_cell(measure: Measure, percent: bool = False, signed: bool = False) 
     """A figure with its interval."""
     if measure.value is None:
         return Cell(DASH, kind="undefined")
-    form = f"{{:{'+' if signed else ''}{'.0%' if percent else '.3f'}}}"
+    form = f"{{:{'+' if signed else ''}z{'.0%' if percent else '.3f'}}}"
     small = ""
     if measure.low is not None and measure.high is not None:
         small = f"[{form.format(measure.low)}, {form.format(measure.high)}]".replace("-", "−")

@@ -244,14 +244,14 @@ def _failures(rows: Iterable[ReportRow]) -> list[str]:
 
 def figure(measure: Measure) -> str:
     """A figure with its interval, as in `0.812 [0.771, 0.848]`."""
-    return "undefined" if measure.value is None else f"{measure.value:.3f}{interval(measure)}"
+    return "undefined" if measure.value is None else f"{measure.value:z.3f}{interval(measure)}"
 
 
 def interval(measure: Measure, percent: bool = False) -> str:
     """` [low, high]`, or nothing where there is no interval."""
     if measure.low is None or measure.high is None:
         return ""
-    return f" [{measure.low:.0%}, {measure.high:.0%}]" if percent else f" [{measure.low:.3f}, {measure.high:.3f}]"
+    return f" [{measure.low:z.0%}, {measure.high:z.0%}]" if percent else f" [{measure.low:z.3f}, {measure.high:z.3f}]"
 
 
 def overlap(one: Measure, other: Measure) -> bool:

@@ -140,19 +140,19 @@ def _auroc_alone(row: ReportRow) -> str:
 def _number(measure: Measure) -> str:
     if measure.value is None:
         return "undefined"
-    interval = f" [{measure.low:.2f}, {measure.high:.2f}]" if measure.has_interval else ""
-    return f"{measure.value:.2f}{interval}"
+    interval = f" [{measure.low:z.2f}, {measure.high:z.2f}]" if measure.has_interval else ""
+    return f"{measure.value:z.2f}{interval}"
 
 
 def _percent(measure: Measure) -> str:
     if measure.value is None:
         return "–"
     interval = (
-        f" [{100 * measure.low:.0f}, {100 * measure.high:.0f}]"
+        f" [{100 * measure.low:z.0f}, {100 * measure.high:z.0f}]"
         if measure.low is not None and measure.high is not None
         else ""
     )
-    return f"{100 * measure.value:.0f}%{interval}"
+    return f"{100 * measure.value:z.0f}%{interval}"
 
 
 def _short(measure: Measure) -> str:
