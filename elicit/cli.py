@@ -317,10 +317,12 @@ def score(
     if question and loaded.question != (asked := Question(question, flagged or "Yes", cleared or "No")):
         # A threshold was fitted for the monitor's own question and says nothing about another.
         loaded.question, calibration = asked, None
-    total, unscored = score_file(loaded, texts, out, calibration, key, folder if folder.is_dir() else None)
-    click.echo(f"scores: {out}" + (f" (unscored: {unscored}; each line says why)" if unscored else ""))
-    if total and unscored == total:
-        raise click.ClickException(f"none of the {total} texts could be scored; {out} says why")
+    found = score_file(loaded, texts, out, calibration, key, folder if folder.is_dir() else None)
+    click.echo(f"scores: {out}" + (f" (unscored: {found.unscored}; each line says why)" if found.unscored else ""))
+    if found.truncated:
+        click.echo(f"note: texts longer than the monitor reads, of which the middle was left out: {found.truncated}")
+    if found.total and found.unscored == found.total:
+        raise click.ClickException(f"none of the {found.total} texts could be scored; {out} says why")
 
 
 @main.command()
@@ -370,9 +372,12 @@ def domains(context: click.Context) -> None:
 def show(name: str, rows: int, unmask: bool) -> None:
     """Print some rows of a domain: a catalogue name, a .toml file, or hub:owner/name."""
     from elicit.domains import load_domain
+    from elicit.domains.counts import counted
 
     domain = load_domain(name)
     click.echo(f"{domain.name}: {len(domain)} texts, {domain.duplicates} repeated ones left out")
+    for line in counted(domain):
+        click.echo(line)
     click.echo(f"question: {domain.question.text} ({domain.question.flagged}/{domain.question.cleared})")
     for line in (domain.licence and f"licence: {domain.licence}", domain.notes and f"note: {domain.notes}"):
         if line:

@@ -21,13 +21,14 @@ from elicit.domains import Domain, Row, make_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.language_models.address import is_endpoint
 from elicit.language_models.batches import BUDGETS, padded
-from elicit.language_models.language_model import LONGEST_SHOT, LanguageModel, load_language_model, local_model
+from elicit.language_models.language_model import LONGEST_SHOT, LanguageModel, local_model
 from elicit.language_models.loading import context_length, load_config_and_tokenizer, pick_device, pick_dtype
 from elicit.language_models.prompts import VerdictPrompt
 from elicit.methods import METHODS
 from elicit.methods.cost import START, UNTRAINED, Kind, Pass, SentTexts, Sizes, Texts
 from elicit.methods.states import upper_layers
 from elicit.monitors import VerdictMonitor
+from elicit.monitors.loading import load_start
 from elicit.run_config import Domains, RunConfig, cannot
 from elicit.runs import is_done
 from elicit.training import TrainingConfig, is_trained, train_monitor
@@ -217,7 +218,7 @@ def _here(config: RunConfig) -> _Counted:
 
 def _served(config: RunConfig) -> _Counted:
     """Of a model that a server has: nothing is trained, and no hidden states are kept."""
-    model = load_language_model(config.model, config.dtype, config.device)
+    model = load_start(config.model, config.dtype, config.device)
     return _Counted(model.tokenizer, model.context_length, SentTexts)
 
 
@@ -283,7 +284,7 @@ def measure(config: RunConfig, target: Domain, kinds: set[Kind], counted: _Count
         return Speed({})
     say(f"loading {config.model}")
     since = time.perf_counter()
-    model = load_language_model(config.model, config.dtype, config.device).uncached()
+    model = load_start(config.model, config.dtype, config.device).uncached()
     loading = time.perf_counter() - since
     texts = target.train.sample(config.target_texts)
     texts = texts.take([row for row, text in enumerate(texts.texts) if text.strip()])

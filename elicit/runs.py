@@ -26,11 +26,13 @@ from elicit.errors import DivergedError, DomainError, PromptError, RunError
 from elicit.evaluation import evaluate_target
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
-from elicit.language_models.language_model import LanguageModel, load_language_model
+from elicit.language_models.language_model import LanguageModel
 from elicit.methods import METHODS, Elicited, Ingredients, Method
 from elicit.methods.states import read_upper_layers
 from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_calibration
 from elicit.monitors.blend import BlendMonitor
+from elicit.monitors.loading import load_start
+from elicit.monitors.monitor import MONITOR
 from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
 from elicit.run_config import Domains, RunConfig, cannot
@@ -101,6 +103,7 @@ class _Run:
         rows: list[dict[str, Any]] = []
         for target in self.domains.targets:
             rows += self._target(target)
+        long = [self._long_texts(target) for target in self.domains.targets]
         results = {
             "schema": SCHEMA,
             "model": self.config.model,
@@ -108,11 +111,19 @@ class _Run:
             "sources": [_describe(source) for source in self.domains.sources],
             "targets": [self._describe_target(target) for target in self.domains.targets],
             "rows": rows,
-            "warnings": [*self.domains.warnings, *self._notes()],
+            "warnings": [*self.domains.warnings, *filter(None, long), *self._notes()],
         }
         write_json(self.out / "results.json", results)
         failed = sum("error" in row for row in rows)
         return Outcome(load_results(self.out), write_reports(self.out), failed)
+
+    def _long_texts(self, target: Domain) -> str | None:
+        """A warning of test texts of which a monitor did not read the middle."""
+        files = sorted((self.out / "scores" / target.name).glob("*.jsonl"))
+        cut = max((read_scores(file).cut for file in files), default=0)
+        if not cut:
+            return None
+        return f"{target.name}: test texts longer than a monitor reads, of which the middle was left out: {cut}"
 
     def _notes(self) -> list[str]:
         """What the manifest says of the run that a reader should know."""
@@ -129,7 +140,7 @@ class _Run:
     @cached_property
     def untrained(self) -> VerdictMonitor:
         self.say(f"loading {self.config.model}")
-        model = load_language_model(self.config.model, self.config.dtype, self.config.device, readings=self.readings)
+        model = load_start(self.config.model, self.config.dtype, self.config.device, self.readings)
         monitor = VerdictMonitor(model)
         # Verdict words and questions are checked for every domain before anything long begins.
         for domain in [*self.domains.sources, *self.domains.targets]:
@@ -157,7 +168,7 @@ class _Run:
                     self.domains.validation(self.config.source_texts),
                 )
         start = VerdictMonitor(untrained.model.with_adapter(folder))
-        if not (folder.parent / "monitor.json").is_file():
+        if not (folder.parent / MONITOR).is_file():
             VerdictMonitor(start.model, self.domains.sources[0].question).save(folder.parent)
         return start
 
@@ -319,10 +330,14 @@ class _Run:
                 f"{self.out}: the data of {changed[0]} have changed since this run began; choose another --out"
             )
         for name, value in code.items():
-            if held.get("methods", {}).get(name) != value:
+            if held.get("methods", {}).get(name) == value:
+                continue
+            if any((self.out / "scores").rglob(f"{name}.jsonl")):
                 raise RunError(
-                    f"{self.out}: the file of method {name} has changed since this run began; choose another --out"
+                    f"{self.out}: the file of method {name} has changed since it gave scores here; choose another --out"
                 )
+            held = held | {"methods": held.get("methods", {}) | {name: value}}  # it failed, and was mended
+            write_json(path, held)
         note_versions(path)
 
     def _check_model(self, model: LanguageModel) -> None:
@@ -331,7 +346,8 @@ class _Run:
         manifest = read_json(path)
         fingerprint = model.fingerprint()
         if manifest["model"] is None:
-            trained = bool(model.parent) or is_trained(Path(self.config.model))
+            folder = Path(self.config.model).expanduser()
+            trained = bool(model.parent) or is_trained(folder) or (folder / MONITOR).is_file()
             write_json(path, manifest | {"model": fingerprint, "dtype": model.dtype, "trained": trained})
         elif manifest["model"] != fingerprint:
             raise RunError(
@@ -362,9 +378,17 @@ def write_reports(out: Path) -> Path:
 def load_results(out: Path) -> dict[str, Any]:
     """What results.json of a run folder holds, with the manifest's entries that a report shows."""
     for name in ("manifest.json", "results.json"):
+        if not out.is_dir():
+            raise RunError(f"there is no folder {out}")
         if not (out / name).is_file():
             raise RunError(f"{out} holds no finished run: {name} is missing; run the command of the run again")
     manifest, results = read_json(out / "manifest.json"), read_json(out / "results.json")
+    if "experiment" in results or "benchmark" in results:
+        raise RunError(f"{out} is of an experiment; the command that made it writes its report again")
+    if missing := [key for key in ("versions", "command", "created") if key not in manifest] or [
+        key for key in ("rows", "targets", "warnings") if key not in results
+    ]:
+        raise RunError(f"{out} is damaged: {missing[0]!r} is missing; run the command of the run again")
     timings = read_timings(out)
     shown: dict[str, Any] = results | {name: manifest[name] for name in ("versions", "command", "created")}
     shown["rows"] = [row | timings.get(f"{row['target']}/{row['method']}", {}) for row in results["rows"]]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -25,6 +25,14 @@ from elicit.progress import progress
 CHUNK = 512  # lines that are held in memory at once
 
 
+class Scored(NamedTuple):
+    """How many texts there were, how many of them have no score, and how many lost their middle."""
+
+    total: int
+    unscored: int
+    truncated: int
+
+
 def calibration_of(folder: Path) -> Calibration | None:
     """The calibration that was saved with a monitor, if there is one."""
     file = folder / "calibration.json"
@@ -38,7 +46,7 @@ def score_file(
     calibration: Calibration | None = None,
     key: str = "text",
     monitor_folder: Path | None = None,
-) -> tuple[int, int]:
+) -> Scored:
     """Score a JSON-lines file; one line of output per line of input, in the same order.
 
     A line that is no JSON object, or has no text, is *unscored* with the reason. What was scored before an interruption is kept
@@ -53,16 +61,18 @@ def score_file(
         monitor_folder: where the monitor lies, if it does: unfinished scores of one that is there no more are not continued.
 
     Returns:
-        number of texts, and how many of them are unscored.
+        how many texts there are, and of how many is to be said something.
 
     Raises:
         ModelError: the monitor has no question.
-        RunError: a file cannot be read or written.
+        RunError: a file cannot be read or written, or `out` is there already.
     """
     if monitor.question is None:
         raise ModelError("this monitor has no question of its own; pass --question")
     if texts.resolve() == out.resolve():
         raise RunError(f"{out} is the input itself; name another --out")
+    if out.exists():
+        raise RunError(f"{out} is there already; delete it, or name another --out")
     if not out.absolute().parent.is_dir():
         raise RunError(f"there is no folder {out.parent} to write {out.name} to; make it, or choose another --out")
     if texts.suffix in (".csv", ".parquet", ".tsv", ".xlsx"):
@@ -79,8 +89,8 @@ def score_file(
 
 def _continue(
     monitor: Monitor, texts: Path, out: Path, part: Path, calibration: Calibration | None, key: str
-) -> tuple[int, int]:
-    """Score what is not in `part` yet; number of texts, and of those that are unscored in the end."""
+) -> Scored:
+    """Score what is not in `part` yet."""
     total = _count_lines(texts)
     done = _continued(part)
     with (
@@ -99,8 +109,9 @@ def _continue(
             step(len(chunk))
     os.replace(part, out)
     with out.open(encoding="utf-8") as written:
-        unscored = sum('"unscored": ' in line for line in written)
-    return total, unscored
+        seen = [('"unscored": ' in line, '"truncated": true' in line) for line in written]
+    unscored, truncated = (sum(column) for column in zip(*seen, strict=True)) if seen else (0, 0)
+    return Scored(total, unscored, truncated)
 
 
 @contextmanager
@@ -143,13 +154,15 @@ def _score(monitor: Monitor, lines: list[_Line]) -> Scores:
     assert monitor.question is not None
     readable = [row for row, line in enumerate(lines) if line.reason is None]
     values = np.full(len(lines), np.nan)
-    reasons = [line.reason for line in lines]
+    reasons, truncated = [line.reason for line in lines], np.zeros(len(lines), dtype=bool)
     if readable:
         texts = UnlabelledDomain.from_texts([lines[row].text for row in readable], monitor.question)
         scores = monitor.score(texts)
         for row, value, reason in zip(readable, scores.values, scores.reasons, strict=True):
             values[row], reasons[row] = value, reason
-    return Scores(tuple(line.id for line in lines), values, tuple(reasons))
+        if scores.truncated is not None:
+            truncated[readable] = scores.truncated
+    return Scores(tuple(line.id for line in lines), values, tuple(reasons), truncated=truncated)
 
 
 def _part(

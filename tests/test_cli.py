@@ -67,6 +67,37 @@ def test_harmful_rows_are_masked_unless_asked_for() -> None:
     assert "Assistant:" in ok("domains", "show", "pyrit/refusal", "--rows", "3", "--unmask")
 
 
+def test_what_is_in_a_domain_is_counted(tmp_path: Path) -> None:
+    rows = [{"text": "a" * i, "label": i % 2} for i in range(12)] + [{"text": "AA", "label": 1}, {"text": "b"}]
+    shown = ok("domains", "show", write_domain(tmp_path, "mixed", rows))
+    assert "mixed: 13 texts, 1 repeated ones left out" in shown
+    assert "labels: 6 flagged, 5 cleared, 2 unknown, of which 1 carry both" in shown  # aa is 0 and 1
+    assert "characters: 5 in the median, at most 11; empty texts: 1" in shown
+    assert "splits: train 8, calibration 2, test 3" in shown
+
+
+def test_a_model_that_is_not_there_is_not_looked_for_on_the_hub_when_one_is_called_alike(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "x"}\n')
+    for name, said in (
+        ("smollm2-135m-instrct", "did you mean smollm2-135m-instruct?"),
+        ("http://localhost:1", "write endpoint:http"),
+    ):
+        asked = ["score", "--monitor", name, "--question", "Is it?", "--out", str(tmp_path / "out"), str(texts)]
+        result = CliRunner().invoke(main, asked)
+        assert result.exit_code == 1
+        assert said in result.output
+
+
+def test_a_report_of_what_is_no_run_says_so(tmp_path: Path) -> None:
+    for held, said in (({"experiment": "transfer"}, "is of an experiment"), ({"rows": []}, "is damaged: 'versions'")):
+        (tmp_path / "manifest.json").write_text("{}")
+        (tmp_path / "results.json").write_text(json.dumps(held))
+        result = CliRunner().invoke(main, ["report", str(tmp_path)])
+        assert result.exit_code == 1
+        assert said in result.output
+
+
 def test_a_terminal_never_receives_control_characters_of_a_text(tmp_path: Path) -> None:
     rows = [{"text": f"\x1b[31mred\x07 {i}", "label": i % 2} for i in range(10)]
     shown = ok("domains", "show", write_domain(tmp_path, "odd", rows))

@@ -10,7 +10,9 @@ from elicit import scoring
 from elicit.cli import main
 from elicit.domains import Question
 from elicit.errors import DomainError, ModelError, RunError
-from elicit.monitors import Calibration, KeywordMonitor, fit_calibration
+from elicit.evaluation.score_files import read_scores
+from elicit.language_models.local import LocalModel
+from elicit.monitors import Calibration, KeywordMonitor, VerdictMonitor, fit_calibration
 from elicit.scoring import score_file
 
 QUESTION = Question("Is it good?")
@@ -41,7 +43,7 @@ def test_every_line_has_its_answer_in_order(monitor, calibration, tmp_path) -> N
         b"[1]\n"
         b'{"id": "u", "text": "caf\xe9 good \\ud800 \\u0000"}\n'
     )
-    assert score_file(monitor, source, out, calibration) == (7, 4)
+    assert score_file(monitor, source, out, calibration) == (7, 4, 0)
     got = lines(out)
     assert [line["id"] for line in got] == ["x", "1", "2", "7", "n", "5", "u"]
     # intercept + weight: one known word has a normalised tf-idf of 1.
@@ -96,6 +98,9 @@ def test_unfinished_scores_of_other_texts_or_another_monitor_are_not_continued(m
     part.write_text('{"id": "0", "score": 9.0}\n')
     score_file(monitor, source, out, monitor_folder=tmp_path / "two")
     assert [line["score"] for line in lines(out)] == [2.5, -1.5]
+    with pytest.raises(RunError, match=r"out\.jsonl is there already; delete it"):
+        score_file(monitor, source, out, monitor_folder=tmp_path / "one")
+    out.unlink()
     source.write_text('{"text": "bad"}\n{"text": "good"}\n\n')
     score_file(monitor, source, out, monitor_folder=tmp_path / "one")
     assert [line.get("score") for line in lines(out)] == [-1.5, 2.5, None]
@@ -154,10 +159,20 @@ def test_verdict_words_without_a_question_are_refused(tmp_path) -> None:
     assert "--flagged is a verdict word of --question" in result.output
 
 
+def test_a_text_that_lost_its_middle_says_so(make_model, make_tokenizer, tmp_path) -> None:
+    model = LocalModel.from_transformers(make_model("llama"), make_tokenizer())
+    model.max_text_tokens = 30
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("short", "word " * 50, "", "brief")))
+    assert score_file(VerdictMonitor(model, QUESTION), source, out) == (4, 1, 1)
+    assert [line.get("truncated") for line in lines(out)] == [None, True, None, None]
+    assert read_scores(out).cut == 1
+
+
 def test_odd_lines_are_rows_without_a_score_or_none_at_all(monitor, tmp_path) -> None:
     source, out = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(b'\xef\xbb\xbf{"text": "good"}\n{"id": "\\ud800", "text": "bad"}\n' + b"[" * 100_000 + b"\n")
-    assert score_file(monitor, source, out) == (3, 1)
+    assert score_file(monitor, source, out) == (3, 1, 0)
     found = lines(out)
     assert [line.get("score") for line in found] == [2.5, -1.5, None]
     assert found[1]["id"] == "\ud800"
@@ -175,7 +190,7 @@ def test_two_processes_do_not_write_the_same_scores(monitor, tmp_path) -> None:
             return super()._score(texts)
 
     second = Second(monitor.vocabulary, monitor.intercept, monitor.question)
-    assert score_file(second, source, out) == (1, 0)
+    assert score_file(second, source, out) == (1, 0, 0)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

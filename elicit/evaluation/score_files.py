@@ -1,4 +1,7 @@
-"""Scores as JSON lines: `{"id", "score", "label_hat", "confidence"}`, or `{"id", "unscored": reason}`."""
+"""Scores as JSON lines: `{"id", "score", "label_hat", "confidence"}`, or `{"id", "unscored": reason}`.
+
+`"truncated": true` says that a text was longer than the monitor reads, and lost its middle.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,8 @@ def score_lines(scores: Scores, calibration: Calibration | None) -> Iterator[str
             if calibration:
                 p = float(probability[row])
                 line |= {"label_hat": int(flagged[row]), "confidence": round(p if flagged[row] else 1 - p, 6)}
+        if scores.truncated is not None and scores.truncated[row]:
+            line["truncated"] = True
         yield json.dumps(line)  # in ASCII: an id may hold half of a surrogate pair
 
 
@@ -41,15 +46,16 @@ def write_scores(path: Path, scores: Scores, calibration: Calibration | None) ->
 
 def read_scores(path: Path) -> Scores:
     """Read what `write_scores` wrote; values come back exactly."""
-    ids, values, reasons = [], [], []
+    ids, values, reasons, truncated = [], [], [], []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             held = json.loads(line)
             ids.append(held["id"])
             reasons.append(held.get("unscored"))
+            truncated.append(bool(held.get("truncated", False)))
             values.append(float(held["score"]) if "score" in held else np.nan)
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"{path}: line {number} is damaged; delete the file and run the same command again"
             ) from error
-    return Scores(tuple(ids), np.array(values), tuple(reasons))
+    return Scores(tuple(ids), np.array(values), tuple(reasons), truncated=np.array(truncated, dtype=bool))

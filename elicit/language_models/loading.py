@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import hashlib
 import logging
 import os
@@ -106,12 +107,14 @@ def find_model(name: str) -> str:
         return str(_converted(path, sha256_of(path)))
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(
-                f"{name} holds no config.json; name a folder written by save_pretrained, or a monitor's folder"
-            )
+            raise ModelError(f"{name} holds no config.json; name a folder written by save_pretrained")
         return str(path)
+    if name.startswith(("http://", "https://")):
+        raise ModelError(f"{name} is the address of a server; write endpoint:{name}")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no model folder {name}")
+    if "/" not in name and (close := difflib.get_close_matches(name, MODELS, n=1)):
+        raise ModelError(f"there is no model {name}; did you mean {close[0]}?")
     return name
 
 

@@ -43,7 +43,7 @@ class ContextMonitor(Monitor):
     def _score(self, texts: UnlabelledDomain) -> Scores:
         zero = self.model.log_odds(texts.question, texts.texts, (), f"scoring {texts.name}")
         even, odd = np.zeros(len(texts)), np.zeros(len(texts))
-        reasons = list(zero.reasons)
+        reasons, truncated = list(zero.reasons), zero.truncated.copy()
         for number, shots in enumerate(self.contexts, start=1):
             swapped = [(text, not flagged) for text, flagged in shots]
             readings = []
@@ -52,12 +52,13 @@ class ContextMonitor(Monitor):
                 read = self.model.log_odds(texts.question, texts.texts, labelled, what)
                 reasons = [held or new for held, new in zip(reasons, read.reasons, strict=True)]
                 readings.append(read.values)
+                truncated |= read.truncated
             even += (readings[0] + readings[1]) / 2 / len(self.contexts)
             odd += (readings[0] - readings[1]) / 2 / len(self.contexts)
         verdict = (zero.values + even) / 2 if self.contexts else zero.values
         values: NDArray[np.float64] = self.slope * verdict + self.gain * odd
         values[[reason is not None for reason in reasons]] = np.nan
-        return Scores(texts.ids, values, tuple(reasons), zero.verdict_mass)
+        return Scores(texts.ids, values, tuple(reasons), zero.verdict_mass, truncated)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

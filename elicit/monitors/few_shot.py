@@ -23,7 +23,7 @@ class FewShotMonitor(Monitor):
 
     def _score(self, texts: UnlabelledDomain) -> Scores:
         read = self.model.log_odds(texts.question, texts.texts, self.shots, f"scoring {texts.name}")
-        return Scores(texts.ids, read.values, read.reasons, read.verdict_mass)
+        return Scores(texts.ids, read.values, read.reasons, read.verdict_mass, read.truncated)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from elicit.domains import Question
 from elicit.errors import ModelError
+from elicit.files import read_json
 from elicit.language_models.address import is_endpoint
 from elicit.language_models.language_model import LanguageModel, load_language_model, local_model
 from elicit.language_models.loading import MODELS
@@ -19,7 +20,7 @@ from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.context import ContextMonitor
 from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.keyword import KeywordMonitor
-from elicit.monitors.monitor import SCHEMA, Monitor
+from elicit.monitors.monitor import MONITOR, SCHEMA, Monitor
 from elicit.monitors.probe import ProbeMonitor
 from elicit.monitors.thinking import ThinkingMonitor
 from elicit.monitors.verdict import VerdictMonitor
@@ -37,9 +38,9 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
         ModelError: the folder is no monitor of a version that can be read, or the model cannot be loaded.
     """
     folder = Path(name).expanduser()
-    file = folder / "monitor.json"
+    file = folder / MONITOR
     if not file.is_file():
-        if str(name) not in MODELS and not is_endpoint(str(name)):
+        if str(name) not in MODELS and not is_endpoint(str(name)) and "://" not in str(name):
             _check_place(folder, str(name))
         return VerdictMonitor(load_language_model(str(name), dtype, device))
     try:
@@ -53,11 +54,34 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
         raise ModelError(f"{folder} is a damaged monitor ({type(error).__name__}: {error}); save it again") from error
 
 
+def load_start(name: str, dtype: str = "auto", device: str = "auto", readings: Path | None = None) -> LanguageModel:
+    """The language model that a run starts from: by its name, or that of a verdict monitor's folder with what it learnt.
+
+    Args:
+        name, dtype, device, readings: as in `load_language_model`; or the folder of a monitor.
+
+    Raises:
+        ModelError: the monitor is of another kind, or the model cannot be loaded.
+    """
+    folder = Path(name).expanduser()
+    if not (folder / MONITOR).is_file():
+        return load_language_model(name, dtype, device, readings=readings)
+    held = read_json(folder / MONITOR)
+    if held.get("kind") != VerdictMonitor.kind:
+        raise ModelError(
+            f"{name} is a {held.get('kind')} monitor; a run starts from a language model, or a verdict monitor"
+        )
+    if dtype == "auto" and not is_endpoint(held["model"]["name"]):
+        dtype = held["model"].get("dtype", "auto")
+    model = load_language_model(held["model"]["name"], dtype, device, held["model"]["max_text_tokens"], readings)
+    return model.with_adapter(folder / "adapter") if (folder / "adapter").is_dir() else model
+
+
 def _check_place(folder: Path, name: str) -> None:
     """Refuse a folder that is not there, and a place in a run that is no monitor, with the run's monitors."""
     places = [folder.absolute(), *folder.absolute().parents]
     run = next((place for place in places if (place / "manifest.json").is_file()), None)
-    found = sorted(str(path.parent) for path in (run / "monitors").rglob("monitor.json")) if run else []
+    found = sorted(str(path.parent) for path in (run / "monitors").rglob(MONITOR)) if run else []
     if found:
         raise ModelError(f"{name} holds no monitor; its run has {', '.join(found)}")
     if folder.exists():

@@ -15,6 +15,7 @@ from elicit.language_models.language_model import LanguageModel
 from elicit.monitors.scores import Scores
 
 SCHEMA = 1
+MONITOR = "monitor.json"  # the file that makes a folder a monitor
 
 
 class Monitor(ABC):
@@ -58,7 +59,7 @@ def write_monitor(folder: Path, kind: str, question: Question | None, **held: An
     """Write monitor.json, the last file of a monitor's folder: with it the folder is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"schema": SCHEMA, "kind": kind, "question": vars(question) if question else None, **held}
-    (folder / "monitor.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (folder / MONITOR).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def model_reference(model: LanguageModel) -> dict[str, Any]:

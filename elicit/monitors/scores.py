@@ -21,12 +21,14 @@ class Scores:
         values: (n,) float64, NaN where unscored.
         reasons: (n,) None where scored, else why not.
         verdict_mass: (n,) probability on the two verdict tokens together, NaN where it was not computed.
+        truncated: (n,) True where a text was longer than the monitor reads, and lost its middle; None where that is not known.
     """
 
     ids: tuple[str, ...]
     values: NDArray[np.float64]
     reasons: tuple[str | None, ...]
     verdict_mass: NDArray[np.float64] | None = None
+    truncated: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         values = np.asarray(self.values, dtype=np.float64)
@@ -50,6 +52,11 @@ class Scores:
     def coverage(self) -> float:
         """Share of the texts that have a score."""
         return float(self.scored.mean()) if len(self) else 0.0
+
+    @property
+    def cut(self) -> int:
+        """How many texts are known to have lost their middle."""
+        return 0 if self.truncated is None else int(self.truncated.sum())
 
     def unscored(self) -> dict[str, int]:
         """How many texts are unscored, by reason."""

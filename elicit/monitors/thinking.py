@@ -57,7 +57,8 @@ class ThinkingMonitor(Monitor):
             texts.question, texts.texts, self.max_tokens, self.temperature, self.seed, description=what
         )
         if self.reading == "forced":
-            return Scores(texts.ids, thoughts.forced.values, thoughts.forced.reasons, thoughts.forced.verdict_mass)
+            forced = thoughts.forced
+            return Scores(texts.ids, forced.values, forced.reasons, forced.verdict_mass, forced.truncated)
         read = [written_verdict(answer, texts.question) for answer in thoughts.written]
         values = np.array([np.nan if isinstance(verdict, str) else 2.0 * verdict - 1 for verdict in read])
         return Scores(texts.ids, values, tuple(verdict if isinstance(verdict, str) else None for verdict in read))

@@ -22,7 +22,7 @@ class VerdictMonitor(Monitor):
 
     def _score(self, texts: UnlabelledDomain) -> Scores:
         read = self.model.log_odds(texts.question, texts.texts, description=f"scoring {texts.name}")
-        return Scores(texts.ids, read.values, read.reasons, read.verdict_mass)
+        return Scores(texts.ids, read.values, read.reasons, read.verdict_mass, read.truncated)
 
     def check(self, texts: UnlabelledDomain) -> None:
         self.model.prompt(texts.question)

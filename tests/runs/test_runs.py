@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 
 import elicit.runs
-from elicit.domains import load_domain
+from elicit.domains import Question, load_domain
 from elicit.errors import DivergedError, DomainError, ModelError, PromptError, RunError
+from elicit.evaluation.score_files import read_scores
 from elicit.files import read_json
 from elicit.language_models.cache import ReadingCache
 from elicit.methods import METHODS, load_methods
-from elicit.monitors import load_monitor
+from elicit.monitors import KeywordMonitor, load_monitor
 from elicit.run_config import RunConfig
 from elicit.runs import run
+from elicit.source_training import train_sources
+from elicit.training import TrainingConfig
 from elicit.training.verdict_training import HISTORY
 from tests.runs.conftest import rows_about, write_domain
 
@@ -408,7 +411,7 @@ def test_a_method_of_the_users_own_runs_beside_the_others_and_its_file_must_stay
         METHODS.pop("mine")
         file.write_text(text + "# changed\n")
         load_methods(file)
-        with pytest.raises(RunError, match="the file of method mine has changed since this run began"):
+        with pytest.raises(RunError, match="the file of method mine has changed since it gave scores here"):
             run(asked, tmp_path / "run")
     finally:
         METHODS.pop("mine", None)
@@ -431,12 +434,46 @@ def test_a_mistake_in_a_users_method_costs_no_other_method(
     )
     try:
         outcome = run(config(model_folder, target, methods=(*load_methods(file), "untrained")), tmp_path / "run")
+        rows = {row["method"]: row for row in outcome.results["rows"]}
+        assert outcome.failed == 1
+        assert said in rows["mine"]["error"]
+        assert rows["untrained"]["coverage"] == 1
+        # Mended, it goes on in the same run.
+        METHODS.pop("mine")
+        file.write_text(file.read_text().replace(body, "return Elicited(monitor)"))
+        again = run(config(model_folder, target, methods=(*load_methods(file), "untrained")), tmp_path / "run")
+        assert again.failed == 0
     finally:
         METHODS.pop("mine", None)
-    rows = {row["method"]: row for row in outcome.results["rows"]}
-    assert outcome.failed == 1
-    assert said in rows["mine"]["error"]
-    assert rows["untrained"]["coverage"] == 1
+
+
+def test_a_run_starts_from_a_trained_monitor_by_its_folder(model_folder, target, source, tmp_path) -> None:
+    """What training wrote is read as transfer is, and the report says that it knows labels."""
+    sizes = TrainingConfig(texts=48, epochs=2.0, batch_size=8, learning_rate=1e-2, rank=4)
+    train_sources(str(model_folder), [str(source)], tmp_path / "trained", sizes, dtype="float32", device="cpu")
+    outcome = run(config(tmp_path / "trained", target, methods=("untrained", "crc")), tmp_path / "run")
+    scored = read_scores(tmp_path / "run" / "scores" / "films" / "untrained.jsonl")
+    monitor = load_monitor(tmp_path / "trained")
+    test = load_domain(str(target)).test
+    alone = monitor.score(test.take([test.ids.index(name) for name in scored.ids]).unlabelled())
+    np.testing.assert_allclose(scored.values, alone.values, atol=1e-4)
+    assert any("was trained before, on labels that this run knows nothing of" in w for w in outcome.results["warnings"])
+    (tmp_path / "words").mkdir()
+    KeywordMonitor({"good": (1.0, 1.0)}, 0.0, Question("Is it good?")).save(tmp_path / "words")
+    with pytest.raises(
+        ModelError, match="is a keyword monitor; a run starts from a language model, or a verdict monitor"
+    ):
+        run(config(tmp_path / "words", target, methods=("untrained",)), tmp_path / "other")
+
+
+def test_test_texts_that_lost_their_middle_are_warned_of(model_folder, tmp_path) -> None:
+    rows = rows_about("film", 60)
+    rows = [row | {"text": row["text"] + " and so on" * (900 if i % 5 == 0 else 0)} for i, row in enumerate(rows)]
+    path = write_domain(tmp_path, "long", rows)
+    results = run(config(model_folder, path, methods=("untrained",)), tmp_path / "run").results
+    (said,) = [warning for warning in results["warnings"] if "of which the middle was left out" in warning]
+    cut = sum("and so on and" in text for text in load_domain(str(path)).test.texts)
+    assert said == f"long: test texts longer than a monitor reads, of which the middle was left out: {cut}"
 
 
 def test_what_a_training_notes_is_said_by_the_run(model_folder, target, tmp_path) -> None:
