@@ -279,11 +279,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             if not own:
                 continue
             sentences.append(
-                f"{_readings(own, 'versus_direct')}: the {start} model’s {reading} verdict after reasoning, against its direct one."
+                f"The {start} model’s {reading} verdict after reasoning against its direct one: {_readings(own, 'versus_direct')}."
             )
             if reading == FORCED:
                 sentences.append(
-                    f"{_readings(own, 'versus_at_once')}: the same, against no reasoning under the same instruction."
+                    f"The same against no reasoning under the same instruction: {_readings(own, 'versus_at_once')}."
                 )
             if reading == WRITTEN:
                 covered = [row["coverage"] for row in own]
@@ -294,12 +294,12 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     if learnt:
         sentences.append(
-            f"{_readings(learnt, 'versus_untrained')}: the trained model’s verdict after reasoning, against the untrained one’s."
+            f"The trained model’s verdict after reasoning against the untrained one’s: {_readings(learnt, 'versus_untrained')}."
         )
     for teacher in dict.fromkeys(row["teacher"] for row in rows if row["reading"] == STUDENT):
         own = [row for row in rows if row["teacher"] == teacher]
         sentences.append(
-            f"{_readings(own, 'versus_direct')}: students of {teacher}, against the trained monitor’s direct verdict."
+            f"Students of {teacher} against the trained monitor’s direct verdict: {_readings(own, 'versus_direct')}."
         )
     return sentences
 
@@ -311,7 +311,7 @@ def _readings(rows: Sequence[Mapping[str, Any]], key: str) -> str:
     said = [f"{reading} in {count}" for reading, count in counts.items() if count]
     few = [row[key]["n"] if "n" in row[key] else row["n"] for row in rows if "warning" in row.get(key, {})]
     on_few = f" ({len(few)} of them on as few as {min(few)} texts)" if few else ""
-    return f"{', '.join(said) or 'nothing measured'} of {len(held)}{on_few}".capitalize()
+    return f"{', '.join(said) or 'nothing measured'} of {len(held)}{on_few}"
 
 
 def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]:
