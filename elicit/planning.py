@@ -28,7 +28,7 @@ from elicit.methods import METHODS
 from elicit.methods.cost import START, UNTRAINED, Kind, Pass, SentTexts, Sizes, Texts
 from elicit.methods.states import upper_layers
 from elicit.monitors import VerdictMonitor
-from elicit.monitors.loading import load_start
+from elicit.monitors.loading import load_start, model_beneath
 from elicit.run_config import Domains, RunConfig, cannot
 from elicit.runs import is_done
 from elicit.training import TrainingConfig, is_trained, train_monitor
@@ -205,7 +205,7 @@ def _here(config: RunConfig) -> _Counted:
     """Of a model whose configuration is here."""
     from transformers import AutoModelForCausalLM
 
-    model, tokenizer = load_config_and_tokenizer(config.model)
+    model, tokenizer = load_config_and_tokenizer(model_beneath(config.model))
     with torch.device("meta"):
         decoder = AutoModelForCausalLM.from_config(model).get_decoder()
     linear = [module for module in decoder.modules() if isinstance(module, torch.nn.Linear)]

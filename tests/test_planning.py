@@ -11,7 +11,9 @@ from click.testing import CliRunner
 import elicit.planning
 from elicit.cli import main
 from elicit.domains import Question, Row, make_domain
+from elicit.language_models.local import LocalModel
 from elicit.methods.cost import SentTexts, Texts
+from elicit.monitors import VerdictMonitor
 from elicit.planning import Line, Pass, Plan, Speed, _training_rate, plan
 from elicit.run_config import RunConfig
 from elicit.runs import run
@@ -148,8 +150,17 @@ def test_a_run_reads_the_tokens_of_its_plan_and_is_then_done(config, tmp_path: P
     assert again.seconds == 0
 
 
+def test_a_plan_starts_from_a_monitors_folder_as_a_run_does(config, tmp_path) -> None:
+    VerdictMonitor(LocalModel.load(config.model, "float32", "cpu"), Question("Is it good?")).save(tmp_path / "monitor")
+    alone, within = (
+        plan(replace(config, model=model), tokens_per_second=1000)
+        for model in (config.model, str(tmp_path / "monitor"))
+    )
+    assert [line.passes for line in within.lines] == [line.passes for line in alone.lines]
+
+
 def test_other_hardware_is_reckoned_with_without_the_weights(config, monkeypatch) -> None:
-    monkeypatch.setattr(elicit.planning, "load_language_model", lambda *_: pytest.fail("no weights are needed"))
+    monkeypatch.setattr(elicit.planning, "load_start", lambda *_: pytest.fail("no weights are needed"))
     asked = [
         "--model",
         config.model,

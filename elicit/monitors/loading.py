@@ -77,6 +77,12 @@ def load_start(name: str, dtype: str = "auto", device: str = "auto", readings: P
     return model.with_adapter(folder / "adapter") if (folder / "adapter").is_dir() else model
 
 
+def model_beneath(name: str) -> str:
+    """The language model of a monitor's folder; any other name is one itself."""
+    file = Path(name).expanduser() / MONITOR
+    return str(read_json(file)["model"]["name"]) if file.is_file() else name
+
+
 def _check_place(folder: Path, name: str) -> None:
     """Refuse a folder that is not there, and a place in a run that is no monitor, with the run's monitors."""
     places = [folder.absolute(), *folder.absolute().parents]
