@@ -75,6 +75,10 @@ def score_file(
         raise RunError(f"{out} is there already; delete it, or name another --out")
     if not out.absolute().parent.is_dir():
         raise RunError(f"there is no folder {out.parent} to write {out.name} to; make it, or choose another --out")
+    if texts.suffix == ".eval":
+        raise RunError(
+            f"{texts.name} is no JSON-lines file; of a log of Inspect, `elicit.domains.transcripts.read_transcripts` makes texts"
+        )
     if texts.suffix in (".csv", ".parquet", ".tsv", ".xlsx"):
         raise RunError(f"{texts.name} is no JSON-lines file; write one object with a field {key!r} per line")
     try:

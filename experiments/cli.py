@@ -20,6 +20,7 @@ OUT = click.Path(path_type=Path, file_okay=False)
 
 
 @click.group(cls=ErrorGroup)
+@click.version_option(package_name="elicit")
 def main() -> None:
     """Experiments on elicitation, and benchmarks against what people use today."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

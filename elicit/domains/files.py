@@ -49,6 +49,10 @@ def load_domain(name: str | Path) -> Domain:
     path = Path(written).expanduser()
     if path.suffix == ".toml":
         return load_file(path)
+    if path.suffix in (".eval", ".json") and path.is_file():
+        raise DomainError(
+            f"{written}: data are .jsonl, .csv or .parquet; elicit.domains.transcripts.read_transcripts makes texts of agents' logs"
+        )
     if path.is_file():
         raise DomainError(
             f"{written} holds data but no question about them; write a .toml file beside it with "

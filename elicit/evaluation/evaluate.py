@@ -50,7 +50,15 @@ def evaluate(
         calibration: unlabelled texts on which thresholds are fitted; without it, the test texts' own scores, still without labels.
         replicates: bootstrap draws.
         seed: of the draws.
+
+    Raises:
+        TypeError: something given is no monitor.
     """
+    for name, monitor in monitors.items():
+        if not isinstance(monitor, Monitor):
+            raise TypeError(
+                f"{name} is a {type(monitor).__name__}; a monitor is a subclass of elicit.monitors.Monitor with _score and save"
+            )
     texts = test.unlabelled()
     scores = {name: monitor.score(texts) for name, monitor in monitors.items()}
     seen = scores if calibration is None else {name: monitor.score(calibration) for name, monitor in monitors.items()}

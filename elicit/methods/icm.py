@@ -53,7 +53,7 @@ def _cost(sizes: Sizes) -> Iterator[Pass]:
 
 @label_free(
     "icm",
-    "internal coherence maximisation (Wen et al., 2025), one prompt per label and step: slow, the reference",
+    f"internal coherence maximisation (Wen et al., 2025), one prompt per label and step: slow, {POOL} texts at most",
     _cost,
 )
 def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
