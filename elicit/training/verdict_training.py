@@ -505,11 +505,20 @@ def _as_it_was(model: Any) -> Iterator[None]:
 
 
 def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint. Its state is the last thing to be written; one without it was interrupted, and goes."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+    """The newest whole checkpoint. Its state is the last thing to be written; one without it was interrupted, and goes.
+
+    So does the last one of a training that stopped early and was interrupted before its end: from the best one before it, it comes
+    to the same stop, where from this one it would go on.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
+    for path in found:
         try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
+        if control.get("should_training_stop") and state["global_step"] < state["max_steps"] and path != found[-1]:
             shutil.rmtree(path, ignore_errors=True)
             continue
         return str(path)

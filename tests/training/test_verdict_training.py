@@ -362,6 +362,39 @@ def test_validation_sees_label_noise_and_patience_keeps_the_best(base, tmp_path:
         train(base, [train_part], tmp_path / "q", dataclasses.replace(config, patience=1))
 
 
+def test_a_training_killed_at_an_early_stop_keeps_what_one_that_was_not_keeps(
+    base, tmp_path: Path, monkeypatch
+) -> None:
+    """Between its last checkpoint and its end: going on from there would train to other weights."""
+    aurocs = {2: 0.9, 4: 0.8, 6: 0.95, 8: 0.96, 10: 0.97, 12: 0.98}
+    evaluate, finish = trainer_module.VerdictTrainer.evaluate, trainer_module.VerdictTrainer._finalize_training
+
+    def scripted(self, *arguments, **named):
+        monkeypatch.setattr(trainer_module, "aurocs", lambda *_: {0: aurocs[self.state.global_step]})
+        return evaluate(self, *arguments, **named)
+
+    def killed(*_, **__) -> None:
+        raise KeyboardInterrupt
+
+    def trained(name: str):
+        config = dataclasses.replace(CONFIG, patience=1)
+        return train(
+            base, [domain("film")], tmp_path / name, config, validation=[domain("film", 96).take(range(64, 96))]
+        )
+
+    monkeypatch.setattr(trainer_module.VerdictTrainer, "evaluate", scripted)
+    whole = trained("whole")
+    monkeypatch.setattr(trainer_module.VerdictTrainer, "_finalize_training", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained("killed")
+    monkeypatch.setattr(trainer_module.VerdictTrainer, "_finalize_training", finish)
+    again = trained("killed")
+    assert (whole.kept, again.kept) == (2, 2)
+    assert again.notes == whole.notes == ("stopped early, after 4 of 12 steps",)
+    files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert files[0] == files[1]
+
+
 def test_all_weights_can_be_trained_into_a_model_of_their_own(make_model, make_tokenizer, tmp_path: Path) -> None:
     make_model("llama").save_pretrained(tmp_path / "base")
     make_tokenizer().save_pretrained(tmp_path / "base")
