@@ -255,7 +255,7 @@ def test_a_file_s_scores_survive_the_server_s_death(serve, connect, tmp_path, mo
         score_file(VerdictMonitor(connect(proxy), QUESTION), source, out)
     proxy.dead.clear()
     model = connect(proxy)
-    assert score_file(VerdictMonitor(model, QUESTION), source, out) == (len(TEXTS), 0)
+    assert score_file(VerdictMonitor(model, QUESTION), source, out) == (len(TEXTS), 0, 0)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["id"] for line in lines] == [str(i) for i in range(len(TEXTS))]
     assert [line["score"] for line in lines] == pytest.approx(expected(toy, model), abs=1e-5)
