@@ -305,10 +305,9 @@ def score(
     """Score a JSON-lines file of texts that nobody labelled; in constant memory, resumable."""
     from elicit.domains import Question
     from elicit.monitors import load_monitor
-    from elicit.scoring import calibration_of, score_file
+    from elicit.scoring import calibration_of, check_files, score_file
 
-    if not texts.is_file():
-        raise click.ClickException(f"there is no file {texts}; name a JSON-lines file with one text per line")
+    check_files(texts, out, key)
     chosen = {"--flagged": flagged, "--cleared": cleared}
     if unasked := [option for option, word in chosen.items() if word and not question]:
         raise click.UsageError(f"{unasked[0]} is a verdict word of --question, and there is none")

@@ -69,6 +69,26 @@ def score_file(
     """
     if monitor.question is None:
         raise ModelError("this monitor has no question of its own; pass --question")
+    check_files(texts, out, key)
+    try:
+        part = _part(out, texts, key, monitor, monitor_folder, calibration)
+        with _only_one(part):
+            return _continue(monitor, texts, out, part, calibration, key)
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or out}: {error.strerror or error}; what is scored is kept, run the command again"
+        ) from error
+
+
+def check_files(texts: Path, out: Path, key: str) -> None:
+    """Refuse what can be refused before a model is loaded.
+
+    Raises:
+        DomainError: there is no such file of texts.
+        RunError: it is of another kind, or the scores cannot go where they are to go.
+    """
+    if not texts.is_file():
+        raise DomainError(f"there is no file {texts}; name a JSON-lines file with one text per line")
     if texts.resolve() == out.resolve():
         raise RunError(f"{out} is the input itself; name another --out")
     if out.exists():
@@ -81,14 +101,6 @@ def score_file(
         )
     if texts.suffix in (".csv", ".parquet", ".tsv", ".xlsx"):
         raise RunError(f"{texts.name} is no JSON-lines file; write one object with a field {key!r} per line")
-    try:
-        part = _part(out, texts, key, monitor, monitor_folder, calibration)
-        with _only_one(part):
-            return _continue(monitor, texts, out, part, calibration, key)
-    except OSError as error:
-        raise RunError(
-            f"{error.filename or out}: {error.strerror or error}; what is scored is kept, run the command again"
-        ) from error
 
 
 def _continue(
@@ -173,8 +185,6 @@ def _part(
     out: Path, texts: Path, key: str, monitor: Monitor, monitor_folder: Path | None, calibration: Calibration | None
 ) -> Path:
     """Where unfinished scores lie: named after all that decides them, so that none of another input or monitor is taken up."""
-    if not texts.is_file():
-        raise DomainError(f"there is no file {texts}; name a JSON-lines file with one text per line")
     model: LanguageModel | None = getattr(monitor, "model", None)
     identity = [
         str(texts.resolve()),
