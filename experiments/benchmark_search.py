@@ -33,11 +33,8 @@ from experiments.experiment import Folder, compared, held_out
 from experiments.resume import resume
 
 PARTS = ("speed", "cost", "labels", "balance")
-METHODS = (
-    "verdicts",
-    "icm",
-    "consistency",
-)  # the first is what consistency starts from: the monitor's own verdicts alone
+# The first is what consistency starts from: the monitor's own verdicts alone.
+METHODS = ("verdicts", "icm", "consistency")
 SIZES = (64, 128, 256, 1024)
 LARGEST_FOR_ICM = 256  # even to count its requests takes long beyond
 MANY = 1000  # texts of the search that is timed,

@@ -187,9 +187,8 @@ class _Work:
         self.owners = [str(group) for group in steps.groups]
         self.source = folder.source(preset.source, [whole], preset.source_texts)
         self.truth = np.array([int(label or 0) for label in whole.labels])
-        self.harmful = len(
-            np.unique(group_numbers(whole.groups, len(self.truth))[self.truth == 1])
-        )  # which are independent
+        groups = group_numbers(whole.groups, len(self.truth))
+        self.harmful = len(np.unique(groups[self.truth == 1]))  # independent harmful ones
         drawn = bootstrap_weights(self.truth, whole.groups)
         self.weights = np.concatenate([np.ones((1, len(self.truth)), dtype=np.float32), drawn])
         self.failures = list[str]()

@@ -27,9 +27,7 @@ from elicit.errors import DomainError
 
 LARGEST = 512 * 2**20  # bytes of one sample: more is no transcript that anybody scores
 LARGEST_LOG = 2 * 2**30  # characters of all transcripts of a log, which are held in memory
-LONGEST_STEP = (
-    20_000  # characters of a step, or of the task, that are kept of a log: many times what is read of one at once
-)
+LONGEST_STEP = 20_000  # characters of a step, or of the task, that are kept: many times what is read of one
 STEP = 1200  # characters of one step
 WHOLE = 6000  # characters of all that a monitor reads at once
 GAP = "\n[…]\n"

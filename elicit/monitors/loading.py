@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,7 @@ def load_start(name: str, dtype: str = "auto", device: str = "auto", readings: P
         raise ModelError(
             f"{name} is a {held.get('kind')} monitor; a run starts from a language model, or a verdict monitor"
         )
-    if dtype == "auto" and not is_endpoint(held["model"]["name"]):
-        dtype = held["model"].get("dtype", "auto")
-    model = load_language_model(held["model"]["name"], dtype, device, held["model"]["max_text_tokens"], readings)
-    return model.with_adapter(folder / "adapter") if (folder / "adapter").is_dir() else model
+    return _language_model(folder, held["model"], dtype, device, readings)
 
 
 def model_beneath(name: str) -> str:
@@ -97,20 +95,30 @@ def _check_place(folder: Path, name: str) -> None:
     logging.getLogger(__name__).warning("there is no folder %s here: looking for a model of that name on the hub", name)
 
 
+def _language_model(
+    folder: Path,
+    reference: dict[str, Any],
+    dtype: str,
+    device: str,
+    readings: Path | None = None,
+    load: Callable[..., LanguageModel] = load_language_model,
+) -> LanguageModel:
+    """The model that a monitor's folder refers to, with the adapter that lies there."""
+    if dtype == "auto" and not is_endpoint(reference["name"]):
+        dtype = reference.get("dtype", "auto")  # in which its threshold was fitted
+    model = load(reference["name"], dtype, device, reference["max_text_tokens"], readings)
+    return model.with_adapter(folder / "adapter") if (folder / "adapter").is_dir() else model
+
+
 def _load(folder: Path, held: dict[str, Any], model: str | None, dtype: str, device: str) -> Monitor:
     question = Question(**held["question"]) if held["question"] else None
     kind = held["kind"]
     if kind == KeywordMonitor.kind and question:
         return KeywordMonitor.from_json(held, question)
-    reference = held["model"]
     reads_states = kind in (ProbeMonitor.kind, BlendMonitor.kind)
     load = LocalModel.load if reads_states else load_language_model
-    name = model or reference["name"]
-    if dtype == "auto" and not is_endpoint(name):
-        dtype = reference.get("dtype", "auto")  # in which its threshold was fitted
-    language_model: LanguageModel = load(name, dtype, device, reference["max_text_tokens"])
-    if (folder / "adapter").is_dir():
-        language_model = language_model.with_adapter(folder / "adapter")
+    reference = held["model"] | ({"name": model} if model else {})
+    language_model = _language_model(folder, reference, dtype, device, load=load)
     if kind == VerdictMonitor.kind:
         return VerdictMonitor(language_model, question)
     if kind == ThinkingMonitor.kind:

@@ -34,7 +34,7 @@ from elicit.memory import give_back_memory
 from elicit.monitors.verdict import VerdictMonitor
 from elicit.processes import check_joined, together
 from elicit.progress import progress
-from elicit.run_folder import entries
+from elicit.training.checkpoints import last_checkpoint, refuse_others_files
 from elicit.training.config import TrainingConfig, check_source_weights
 from elicit.training.contradictions import check_contradictions
 from elicit.training.examples import Example, Heads, collate, instruction_examples, mixture, numbered, verdict_examples
@@ -273,7 +273,7 @@ class _Stage:
         """Train, unless that was done already; history and notes of the stages up to this one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not is_trained(self.folder):
-            _refuse_others_files(self.folder)
+            refuse_others_files(self.folder)
             try:
                 self._train(model, history, notes)
             except (OSError, SafetensorError, RuntimeError) as error:
@@ -317,9 +317,9 @@ class _Stage:
                     checkpoints.mkdir(exist_ok=True)
                     mark.write_text(self.asked, encoding="utf-8")
             trainer.accelerator.wait_for_everyone()
-            trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+            trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
             # Raised by all processes, of which only one writes.
-            if watch.diverged and _last_checkpoint(checkpoints) is None:
+            if watch.diverged and last_checkpoint(checkpoints) is None:
                 raise DivergedError(
                     f"training diverged before its first checkpoint: {watch.diverged}; lower the learning rate"
                 )
@@ -412,7 +412,7 @@ class _Stage:
             named = {} if self.config.full else {"selected_adapters": ["default"]}
             learner.save_pretrained(str(self.folder), **named)
         else:
-            last = _last_checkpoint(checkpoints)
+            last = last_checkpoint(checkpoints)
             assert last is not None
             for file in Path(last).glob("*adapter_*" if not self.config.full else "*model*"):
                 if file.is_file():
@@ -422,24 +422,11 @@ class _Stage:
             notes.append(f"training diverged and was stopped: {diverged}; kept is what it was at step {step}")
         if not self.config.full:
             sort_adapter_config(self.folder)
-            (self.folder / "README.md").unlink(
-                missing_ok=True
-            )  # an empty form; what is to be said stands with the monitor
+            # PEFT's is an empty form; what is to be said stands with the monitor.
+            (self.folder / "README.md").unlink(missing_ok=True)
         else:
             model.tokenizer.save_pretrained(str(self.folder))
         return step, notes
-
-
-def _refuse_others_files(folder: Path) -> None:
-    """Refuse a folder that holds what no training of ours wrote: it would be overwritten.
-
-    Raises:
-        RunError: it does.
-    """
-    ours, checkpoints = {"checkpoints", "stages", "logs"}, folder / "checkpoints"
-    held = entries(checkpoints) if checkpoints.is_dir() else set[str]()
-    if "asked" not in held and (others := [*sorted(held), *sorted(entries(folder) - ours)]):
-        raise RunError(f"{folder} holds {others[0]}, which no training of this kind left there; choose an empty folder")
 
 
 def _instructions(model: LocalModel, config: TrainingConfig, verdicts: int, heads: Heads, seed: int) -> list[Example]:
@@ -502,24 +489,3 @@ def _as_it_was(model: Any) -> Iterator[None]:
         for module in model.modules():  # the model's own methods for it change their names from version to version
             if hasattr(module, "gradient_checkpointing"):
                 module.gradient_checkpointing = False
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint. Its state is the last thing to be written; one without it was interrupted, and goes.
-
-    So does the last one of a training that stopped early and was interrupted before its end: from the best one before it, it comes
-    to the same stop, where from this one it would go on.
-    """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))
-    for path in found:
-        try:
-            state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        control = state.get("stateful_callbacks", {}).get("TrainerControl", {}).get("args", {})
-        if control.get("should_training_stop") and state["global_step"] < state["max_steps"] and path != found[-1]:
-            shutil.rmtree(path, ignore_errors=True)
-            continue
-        return str(path)
-    return None

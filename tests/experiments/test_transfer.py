@@ -13,6 +13,7 @@ from elicit.domains import Domain, Question, Row, make_domain
 from elicit.evaluation import Resampled
 from elicit.monitors import KeywordMonitor
 from elicit.training import TrainingConfig
+from experiments.distances import keyword_distance, rank_correlation, state_distance
 from experiments.experiment import Folder
 from experiments.transfer import (
     ALL,
@@ -22,12 +23,9 @@ from experiments.transfer import (
     SINGLE,
     Recipe,
     few_texts,
-    keyword_distance,
     mean_gain,
     portions,
-    rank_correlation,
     recipes,
-    state_distance,
     target_rows,
     training_parts,
 )
