@@ -227,6 +227,13 @@ def plan(out: Path | None, tokens_per_second: float | None, methods: tuple[str, 
     help="Of the mixture of sources: a high one makes their shares alike.",
 )
 @click.option(
+    "--inverted",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of the texts whose question is inverted, and their verdict with it.",
+)
+@click.option(
     "--wordings",
     default=0.0,
     show_default=True,

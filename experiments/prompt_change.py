@@ -18,6 +18,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "mixed": {"schedule": "mixed"},
     "classification, then instruction": {"schedule": "classification-then-instruction"},
     "instruction, then classification": {"schedule": "instruction-then-classification"},
+    "half inverted": {"inverted": 0.5},
     "mixed, wordings": {"schedule": "mixed", "wordings": 0.5},
 }
 PRESETS = {

@@ -36,6 +36,8 @@ class TrainingConfig:
         instruction_share: share of the examples that are instructions, where the schedule has any.
         loss: "example" lets an instruction count as much as one verdict; "token" lets each token of its response do so.
         temperature: of the mixture of domains; see `mixture`.
+        inverted: share of the texts whose question is inverted, and their verdict with it; a half leaves no verdict to learn
+            without the question.
         wordings: share of the texts that are asked about once more, in another wording, inverted, or about something else.
         first_layer: layers below this one stay as they are, and what they make of an example is computed once.
         full: train all weights (of the layers that learn) instead of a LoRA adapter; that takes a lower rate, 2e-5 say.
@@ -59,6 +61,7 @@ class TrainingConfig:
     instruction_share: float = 0.25
     loss: Loss = "example"
     temperature: float = 1.0
+    inverted: float = 0.0
     wordings: float = 0.0
     first_layer: int = 0
     full: bool = False

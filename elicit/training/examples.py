@@ -15,7 +15,7 @@ from elicit.language_models.language_model import LONGEST_SHOT
 from elicit.language_models.local import LocalModel
 from elicit.language_models.prompts import ConversationPrompt, EncodedText, VerdictPrompt
 from elicit.training.instructions import Instruction
-from elicit.training.questions import second_questions
+from elicit.training.questions import inverted_questions, second_questions
 
 SHOTS = 8  # texts of one few-shot sequence
 LONGEST_RESPONSE = 256  # tokens of a response that are learnt from
@@ -83,6 +83,7 @@ def verdict_examples(
     domain: Domain,
     heads: Heads,
     text_tokens: int,
+    inverted: float = 0.0,
     wordings: float = 0.0,
     shots: float = 0.0,
     weights: Mapping[str, float] | None = None,
@@ -96,6 +97,7 @@ def verdict_examples(
         domain: what `mixture` chose; every row has a label.
         heads: receives the beginnings of the prompts.
         text_tokens: longer texts lose their middle.
+        inverted: share of the texts whose question is inverted, and their verdict with it.
         wordings: share of the texts that are asked about once more, in another wording, inverted, or about something else in it.
         shots: share of the texts that stand in few-shot sequences too, where each is asked after the labelled ones before it.
         weights: by text id, how much a text counts in the loss; 1 for those not named. Besides, both classes count equally.
@@ -134,15 +136,25 @@ def verdict_examples(
         prove(found, len(pack), asked)
         return found
 
-    out = [example([row], encoded, domain.question, labels) for row in rows]
+    def other(row: int, question: Question, flagged: bool, text: EncodedText) -> Example:
+        return example([row], {row: text}, question, {row: flagged})
+
+    turned = inverted_questions(domain, inverted, seed)
+    out = []
+    for row in rows:
+        if row in turned:
+            (text,) = model.prompt(turned[row]).encode([domain.texts[row]], text_tokens)
+            out.append(other(row, turned[row], not labels[row], text))
+        else:
+            out.append(example([row], encoded, domain.question, labels))
     second = second_questions(domain, seed)
     again = np.random.default_rng([seed, 2]).permutation(rows)[: round(wordings * len(rows))].tolist()
     for row in again:
-        question, _ = second[row]
+        question, flagged = second[row]
         # A longer question leaves less room, and what it asks about may have stood in the middle of a text that was cut.
         (text,) = model.prompt(question).encode([domain.texts[row]], text_tokens)
         if not text.truncated:
-            out.append(example([row], {row: text}, question, {row: second[row][1]}))
+            out.append(other(row, question, flagged, text))
     short = prompt.encode(domain.texts, LONGEST_SHOT)
     first = {domain.ids[row]: row for row in reversed(rows)}
     once = [row for row in rows if first[domain.ids[row]] == row]  # a text never stands behind its own verdict

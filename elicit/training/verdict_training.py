@@ -167,6 +167,7 @@ def _train(
             domain,
             heads,
             config.text_tokens,
+            config.inverted,
             config.wordings,
             config.shots,
             weights,

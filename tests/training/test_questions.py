@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from elicit.domains import Question, Row, load_domain, make_domain
 from elicit.evaluation.prompt_change import suite
-from elicit.training.questions import ASIDES, inverted, reworded, second_questions
+from elicit.training.questions import ASIDES, inverted, inverted_questions, reworded, second_questions
 
 DOMAIN = make_domain(
     "film", Question("Is it good?", "Ja", "Nein"), (Row(str(i), f"text {i}", i % 2) for i in range(10))
@@ -41,6 +41,17 @@ def test_the_last_of_a_domain_s_own_wordings_is_kept_for_measuring() -> None:
     amazon = load_domain("vader/amazon")
     for kind in (reworded, inverted):
         assert not set(kind(amazon)) & set(kind(amazon, held_out=True))
+
+
+def test_half_of_each_class_is_asked_the_inverted_question() -> None:
+    domain = make_domain("film", DOMAIN.question, (Row(str(i), f"text {i}", int(i < 12)) for i in range(100)))
+    found = inverted_questions(domain, 0.5, seed=0)
+    assert set(found.values()) == set(inverted(domain))
+    # The flagged word is right for the 6 flagged texts asked as ever, and for the 44 cleared ones whose question is inverted.
+    assert [sum(domain.labels[row] == label for row in found) for label in (0, 1)] == [44, 6]
+    assert set(found) != set(inverted_questions(domain, 0.5, seed=1))
+    assert not inverted_questions(domain, 0.0, seed=0)
+    assert len(inverted_questions(domain, 1.0, seed=0)) == 100
 
 
 def test_every_text_gets_a_second_question_with_its_right_answer() -> None:

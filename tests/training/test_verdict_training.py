@@ -250,6 +250,22 @@ def test_other_wordings_are_asked_with_their_own_verdicts(base) -> None:
     assert len(examples_of(base.model, source, 64, heads, wordings=0.25)) == 64 + 16
 
 
+def test_an_inverted_question_stands_in_the_place_of_the_domain_s_own_and_its_verdict_is_turned(base) -> None:
+    source, heads = domain("film"), Heads()
+    plain = examples_of(base.model, source, 64)
+    half = examples_of(base.model, source, 64, heads, inverted=0.5)
+    assert [example["where"] for example in half] == [example["where"] for example in plain]
+    turned = 0
+    for before, after in zip(plain, half, strict=True):
+        if "Would it be wrong" in base.model.tokenizer.decode(heads[after["head"]]):
+            turned += 1
+            assert after["targets"] != before["targets"]
+            assert after["weights"] == before["weights"]
+        else:
+            assert (after["targets"], after["suffix"]) == (before["targets"], before["suffix"])
+    assert turned == 32
+
+
 def test_a_training_of_one_step_learns(base, tmp_path: Path) -> None:
     found = train(base, [domain("film")], tmp_path / "adapter", dataclasses.replace(CONFIG, epochs=1.0, batch_size=64))
     held = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
