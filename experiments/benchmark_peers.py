@@ -1,4 +1,4 @@
-"""Every comparison with another tool in one table: the benchmarks of engine, search, probes and training, one after the other.
+"""Every comparison with another tool in one table: the benchmarks of engine, probes and training, and tokens per label.
 
 A peer that is not installed is left out of the table. Each benchmark keeps its own folder, so that the same command goes on with
 the first that did not end.
@@ -28,7 +28,7 @@ def benchmark_peers(model: str, out: Path, say: Callable[[str], None]) -> None:
         "training": lambda folder: benchmark_training(model, 1000, ("speed",), folder, say),
         "engine": lambda folder: benchmark_engine(model, None, 500, 5, folder, say),
         "probes": lambda folder: benchmark_probes(1000, 4096, 32, 2, 3, 20, folder, say),
-        "search": lambda folder: benchmark_search(model, None, ("vader/tweets", "vader/nyt"), 24, 3, folder, say),
+        "search": lambda folder: benchmark_search(model, None, ("vader/tweets",), 24, 3, folder, say, ("cost",)),
     }
     results = resume(out / "results.json", "peers", {"model": model})
     found: dict[str, Any] = {}

@@ -104,8 +104,10 @@ class Benchmark(click.Command):
     def invoke(self, context: click.Context) -> Any:
         """Run it, and write the page."""
         from experiments.report import write_benchmark_page
+        from experiments.resume import note_machine
 
         super().invoke(context)
+        note_machine(context.params["out"] / "results.json")
         words = ["elicit-experiment", "benchmark", str(self.name)]
         for option in self.params:
             if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
@@ -232,7 +234,7 @@ def training(model: str, texts: int, parts: tuple[str, ...], out: Path) -> None:
 @click.option("--model", default="smollm2-135m-instruct", show_default=True)
 @click.option("--out", type=OUT, required=True, help="The same command continues what is there.")
 def peers(model: str, out: Path) -> None:
-    """Engine, search, probes and training, and one table of what other tools take for the same; hours on a CPU."""
+    """Engine, probes, training and tokens per label, and one table of what other tools take for the same."""
     from experiments.benchmark_peers import benchmark_peers
 
     benchmark_peers(model, out, say=click.echo)

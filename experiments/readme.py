@@ -1,8 +1,8 @@
 """Tables of the README, made of results: `python -m experiments.readme FOLDER…` keeps a folder's results and writes its table anew.
 
-`experiments/measured/NAME.json` holds the results of the default preset of an experiment, and the README, between
-`<!-- measured: NAME -->` and `<!-- /measured -->`, what `TABLES[NAME]` makes of them; `experiments/figures` holds the drawings that
-it shows.
+`experiments/measured/NAME.json` holds the results of a benchmark, or of the default preset of an experiment, and the README,
+between `<!-- measured: NAME -->` and `<!-- /measured -->`, what `TABLES[NAME]` makes of them (of `NAME/PART`, of a part of them);
+`experiments/figures` holds the drawings that it shows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from elicit.errors import RunError
-from elicit.files import read_json, write_text
+from elicit.files import read_json, write_json, write_text
+from experiments.markdown import bullets, figure, markdown
+from experiments.readme_benchmarks import BENCHMARKS, model_of, sweep, without_texts
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "experiments" / "measured"
@@ -27,12 +29,14 @@ Results = Mapping[str, Any]
 
 
 def keep(folder: Path) -> str:
-    """Copy the results of a folder to the repository; the name of the experiment.
+    """Copy the results of a folder to the repository; the name of the experiment, or of the benchmark.
 
     Raises:
-        RunError: they are not of a default preset as it is now, or of an experiment that has no table.
+        RunError: they are not of a default preset as it is now, or of an experiment or benchmark that has no table.
     """
     results = read_json(folder / "results.json")
+    if "benchmark" in results:
+        return keep_benchmark(results)
     name, preset = results.get("experiment"), results.get("preset")
     if name not in TABLES or preset != "default":
         raise RunError(
@@ -65,21 +69,47 @@ def keep(folder: Path) -> str:
     return str(name)
 
 
+def keep_benchmark(results: Results) -> str:
+    """Copy the results of a benchmark to those that are kept of it, in the place of those of the same model.
+
+    Raises:
+        RunError: it has no table.
+    """
+    name = f"benchmark-{results['benchmark']}"
+    if name not in TABLES:
+        raise RunError(f"the README shows no benchmark {results['benchmark']!r}")
+    path = MEASURED / f"{name}.json"
+    held = read_json(path) if path.is_file() else {"benchmark": results["benchmark"], "by_model": {}}
+    held["by_model"][model_of(results)] = without_texts(results)
+    write_json(path, held)
+    return name
+
+
 def written(readme: str) -> str:
     """The README with every table made anew."""
 
     def table(found: re.Match[str]) -> str:
-        results = read_json(MEASURED / f"{found[1]}.json")
-        shown = TABLES[found[1]](results)
-        told = [f"warnings of this run ({count})"] if (count := len(results["warnings"])) else []
-        if later := results.get("continued_with"):
-            told.append(f"the {1 + len(later)} states of the code that made it")
-        if told:
-            noted = " and ".join(told)
-            shown += f"\n\n{noted[0].upper()}{noted[1:]} stand with its rows in `experiments/measured/{found[1]}.json`."
-        return f"<!-- measured: {found[1]} -->\n{shown}\n<!-- /measured -->"
+        file = f"{found[1].partition('/')[0]}.json"
+        results = read_json(MEASURED / file)
+        shown = [TABLES[found[1]](results), *told(results, file)]
+        return f"<!-- measured: {found[1]} -->\n" + "\n\n".join(shown) + "\n<!-- /measured -->"
 
-    return re.sub(r"<!-- measured: ([\w-]+) -->\n.*?<!-- /measured -->", table, readme, flags=re.DOTALL)
+    return re.sub(r"<!-- measured: ([\w/-]+) -->\n.*?<!-- /measured -->", table, readme, flags=re.DOTALL)
+
+
+def told(results: Results, file: str) -> list[str]:
+    """A sentence on what else a file of kept results tells: warnings, states of the code, and machines of a benchmark."""
+    found = [f"warnings of this run ({count})"] if (count := len(results.get("warnings", ()))) else []
+    if later := results.get("continued_with"):
+        found.append(f"the {1 + len(later)} states of the code that made it")
+    sentences = []
+    if found:
+        noted = " and ".join(found)
+        sentences.append(f"{noted[0].upper()}{noted[1:]} stand with its rows in `experiments/measured/{file}`.")
+    for held in results.get("by_model", {}).values():
+        machines = [f"{each['cores']} cores ({each['processor']})" for each in held.get("measured_on", ())]
+        sentences += [f"Measured on {machine}." for machine in machines]
+    return [" ".join(dict.fromkeys(sentences))] if sentences else []
 
 
 def summaries(results: Results) -> str:
@@ -249,24 +279,6 @@ def challenges(results: Results) -> str:
     return "\n\n".join([table, *([bullets(said)] if said else [])])
 
 
-def figure(entry: Mapping[str, Any]) -> str:
-    """A figure of `results.json` with its interval, as in .93 [.89, .97]."""
-    if entry["value"] is None:
-        return "–"
-    value, low, high = (re.sub(r"^(-?)0\.", r"\1.", f"{entry[key]:z.2f}") for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
-
-
-def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *body))
-
-
-def bullets(sentences: Sequence[str]) -> str:
-    """A list."""
-    return "\n".join(f"* {sentence}" for sentence in sentences)
-
-
 TABLES: dict[str, Callable[[Results], str]] = {
     "challenges": challenges,
     "control": control,
@@ -277,6 +289,8 @@ TABLES: dict[str, Callable[[Results], str]] = {
     "summaries": summaries,
     "thinking": thinking,
     "transfer": transfer,
+    **{f"benchmark-{name}": table for name, table in BENCHMARKS.items()},
+    "benchmark-training/sweep": sweep,
 }
 DRAWINGS: dict[str, tuple[str, ...]] = {"prompt-change": ("following.svg",)}
 

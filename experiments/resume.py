@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from elicit.errors import RunError
-from elicit.files import read_json
+from elicit.files import read_json, write_json
+from elicit.run_folder import versions
 
 
 def resume(path: Path, benchmark: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -34,3 +37,21 @@ def resume(path: Path, benchmark: str, options: Mapping[str, Any] | None = None)
         if was != value:
             raise RunError(f"{path} was measured with {name} {was!r}, and {value!r} is asked for; choose another --out")
     return held
+
+
+def note_machine(path: Path) -> None:
+    """Keep in a file of results on which machine, and with which versions, they were measured; each pair once."""
+    results = read_json(path)
+    here = {"processor": _processor(), "cores": os.cpu_count(), "versions": versions()}
+    measured_on = results.setdefault("measured_on", [])
+    if here not in measured_on:
+        measured_on.append(here)
+        write_json(path, results)
+
+
+def _processor() -> str:
+    """Its name; Linux tells it in a file."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 from elicit.files import write_json
 from experiments.cli import Benchmark, Benchmarks
 from experiments.report import _table
+from experiments.resume import note_machine
 
 RESULTS = {
     "schema": 1,
@@ -66,3 +69,7 @@ def test_the_page_names_the_command_as_it_was_given(toy: click.Group, tmp_path: 
     assert "How quick is it?" in page
     assert "m&lt;b&gt;" in page
     assert "In plain words" not in page
+    note_machine(out / "results.json")
+    (machine,) = json.loads((out / "results.json").read_text())["measured_on"]  # the same one, told once
+    assert machine["cores"] == os.cpu_count()
+    assert "code" in machine["versions"]
