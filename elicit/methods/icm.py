@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of
-from elicit.methods.alarms import degenerate, label_entropy, left_out, without_examples
+from elicit.methods.alarms import degenerate, label_entropy, left_out, low_mass, without_examples
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
@@ -35,8 +36,11 @@ ALPHA = 50.0
 FIRST_TEMPERATURE, LAST_TEMPERATURE, COOLING = 10.0, 0.01, 0.99
 NEAR = 100.0  # times as often as others is a text drawn whose label a rule ties to one that is known
 FIXES = 10  # most pairs that are mended after one proposal
+CHANCE = 2.0  # standard errors of a lead that can be chance
 STEPS_PER_TEXT = 12  # as many as the authors' 3,000 for 256 texts
 
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 Labels = dict[int, bool]
 # Log-odds of each row's label being 1 after a context of labelled rows.
 Score = Callable[[Sequence[tuple[Labels, int]]], list[float]]
@@ -44,7 +48,9 @@ Score = Callable[[Sequence[tuple[Labels, int]]], list[float]]
 
 def _cost(sizes: Sizes) -> Iterator[Pass]:
     pool = sizes.train.at_most(POOL)
-    tokens = round(pool.count**2 / 3 * pool.examples(pool.count))
+    yield pool.verdicts()
+    # What the search reads, and at its end each label once more, all of them inverted.
+    tokens = round((pool.count**2 / 3 + pool.count) * pool.examples(pool.count))
     seen = pool.head + pool.examples(pool.count) / 4  # of half of the pool, on average
     yield Pass(START, f"each label of {pool.name} after all others, at every step", "reading", tokens, seen=seen)
     for texts in sizes.scored:
@@ -59,6 +65,7 @@ def _cost(sizes: Sizes) -> Iterator[Pass]:
 def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A few-shot monitor whose examples are the labels that the search found."""
     pool = Pool.of(monitor, target, POOL).that_fits_one_context()
+    alone = pool.verdicts(f"icm {target.name}, verdicts")  # for the alarms: no label rests on them
     cost = {"requests": 0, "tokens": 0}
 
     def score(asked: Sequence[tuple[Labels, int]]) -> list[float]:
@@ -72,6 +79,8 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
     found = search(score, len(pool), pairs_of(target.rules, pool.groups), np.random.default_rng(seed))
     rows = sorted(found.labels)
     labels = np.array([found.labels[row] for row in rows])
+    inverted = np.array([found.inverted[row] for row in rows])
+    lead = flip_lead(labels, np.array([found.log_odds[row] for row in rows]), inverted)
     labelling = Labelling(tuple(pool.ids[row] for row in rows), labels, np.array([found.log_odds[row] for row in rows]))
     # All of them where they leave half of the context to the text behind them.
     chosen = pool.examples([rows[at] for at in surest_of_each(labels, labelling.log_odds)])
@@ -83,11 +92,19 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         "accepted": found.accepted,
         "flagged_share": round(float(labels.mean()), 4),
         "mean_label_entropy_bits": label_entropy(labelling.log_odds),
+        "lead_over_inverted": round(float(lead.mean()), 4),
+        "drift": round(float(np.mean(labels != (alone.values[rows] > 0))), 4),
         "shots": len(shots),
         "requests_per_label": round(cost["requests"] / len(found.labels), 1),
         "tokens_per_label": round(cost["tokens"] / len(found.labels)),
     }
-    warnings = [*degenerate(labels), *left_out(len(pool), target.texts), *without_examples(shots)]
+    warnings = [
+        *degenerate(labels),
+        *symmetric(lead),
+        *low_mass(alone),
+        *left_out(len(pool), target.texts),
+        *without_examples(shots),
+    ]
     if len(found.labels) < len(pool):
         warnings.append(f"of these, texts that were left without a label: {len(pool) - len(found.labels)}")
     return Elicited(FewShotMonitor(pool.model, pool.question, shots), details, tuple(warnings), labelling)
@@ -97,7 +114,7 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
 class Search:
     """Where the search ended: labels of the texts that have one, their U, steps taken, and changes kept.
 
-    `log_odds` are those of each label after all the others.
+    `log_odds` are those of each label after all the others, `inverted` those of each when all are inverted.
     """
 
     labels: Labels
@@ -105,6 +122,7 @@ class Search:
     steps: int = 0
     accepted: int = 0
     log_odds: dict[int, float] = field(default_factory=dict)
+    inverted: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -166,7 +184,31 @@ def search(score: Score, count: int, pairs: Sequence[Pair], rng: np.random.Gener
             found.accepted += 1
             unmoved.clear()
     found.log_odds = objective.log_odds(found.labels)
+    found.inverted = objective.log_odds({row: not label for row, label in found.labels.items()})
     return found
+
+
+def flip_lead(labels: Bools, log_odds: Floats, inverted: Floats) -> Floats:
+    """(n,) nats by which each label is better predicted than its opposite is when all labels are inverted.
+
+    Args:
+        labels: (n,).
+        log_odds: (n,) of each label being 1, after all the others.
+        inverted: (n,) the same after the opposites of all the others.
+    """
+    sign = np.where(labels, 1.0, -1.0)
+    return np.logaddexp(0, sign * inverted) - np.logaddexp(0, -sign * log_odds)
+
+
+def symmetric(lead: Floats) -> list[str]:
+    """An alarm where (n,) labels are not clearly better predicted than their opposites."""
+    mean, error = float(lead.mean()), float(lead.std(ddof=1) / np.sqrt(len(lead))) if len(lead) > 1 else 0.0
+    if mean > CHANCE * error and mean > 0:
+        return []
+    return [
+        f"the opposite labels predict each other as well ({mean:+.2f} ± {error:.2f} nats per label): which label is which is a "
+        "guess"
+    ]
 
 
 def _draw(rows: Sequence[int], labels: Labels, pairs: Sequence[Pair], rng: np.random.Generator) -> int:

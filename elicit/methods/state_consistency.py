@@ -25,6 +25,7 @@ large), which may be any salient feature; the prior is what ties the search to t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,8 @@ from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import pairs_of, repair
 from elicit.errors import DomainError
 from elicit.language_models.language_model import local_model
-from elicit.methods.alarms import degenerate, label_entropy, left_out
+from elicit.methods.alarms import degenerate, label_entropy, left_out, low_mass
+from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
@@ -51,12 +53,20 @@ SWEEPS = 500
 SHUFFLES = 199
 CHANCE = 0.05  # of shuffled verdicts that may be predicted as well
 FEWEST = 8
+MASS_TEXTS = (
+    64  # on which it is seen whether the question is answered: states are read without what else the model would say
+)
+
+
+def _cost(sizes: Sizes) -> Iterator[Pass]:
+    yield sizes.train.at_most(MASS_TEXTS).verdicts()
+    yield from cost_of_states(sizes)
 
 
 @label_free(
     "state-consistency",
     "labels that hidden states predict from each other, in closed form, with the monitor's verdicts as prior evidence",
-    cost_of_states,
+    _cost,
     "hidden states",
 )
 def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
@@ -84,7 +94,11 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     labels = repair(found.log_odds, pairs_of(target.rules, used.groups))
     labelling = Labelling(used.ids, labels, found.log_odds)
     details = found.details(prior, labels) | {"layers": list(chosen), "unsure": int(labelling.unsure.sum())}
-    return Elicited(blend, details, (*found.warnings(prior, labels), *left_out(len(labels), target.texts)), labelling)
+    answered = model.log_odds(target.question, used.texts[:MASS_TEXTS], description=f"verdict mass {target.name}")
+    if np.isfinite(answered.verdict_mass).any():
+        details["verdict_mass"] = round(float(np.nanmean(answered.verdict_mass)), 4)
+    warnings = (*found.warnings(prior, labels), *low_mass(answered), *left_out(len(labels), target.texts))
+    return Elicited(blend, details, warnings, labelling)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elicit.domains.rules import Pair
-from elicit.methods.icm import ALPHA, _Objective, search
+from elicit.methods.icm import ALPHA, _Objective, flip_lead, search, symmetric
 
 
 def neighbours(truth: np.ndarray, strength: float = 3.0):
@@ -21,6 +21,13 @@ def neighbours(truth: np.ndarray, strength: float = 3.0):
         ]  # fmt: skip
 
     return score
+
+
+def lead_of(found):
+    """What the inverted labelling falls behind."""
+    rows = sorted(found.labels)
+    labels, odds, inverted = ([held[row] for row in rows] for held in (found.labels, found.log_odds, found.inverted))
+    return flip_lead(np.array(labels), np.array(odds), np.array(inverted))
 
 
 def test_the_objective_by_hand():
@@ -47,6 +54,30 @@ def test_it_finds_the_coherent_labels_or_their_opposite(seed):
     assert len(found.labels) == 20
     agreement = np.mean([truth[row] == label for row, label in found.labels.items()])
     assert agreement in (0.0, 1.0)  # without anything that ties it to the question, both are as coherent
+
+
+def test_labels_whose_opposites_cohere_as_well_raise_an_alarm():
+    truth = np.random.default_rng(3).random(20) < 0.5
+    found = search(neighbours(truth), 20, [], np.random.default_rng(0))
+    assert "the opposite labels predict each other as well (+0.00 ± 0.00" in symmetric(lead_of(found))[0]
+
+    def knows(asked):  # the truth besides
+        by_others = neighbours(truth)(asked)
+        return [odds + (1.0 if truth[row] else -1.0) for odds, (_, row) in zip(by_others, asked, strict=True)]
+
+    found = search(knows, 20, [], np.random.default_rng(0))
+    assert [found.labels[row] for row in range(20)] == truth.tolist()
+    assert symmetric(lead_of(found)) == []
+
+
+def test_the_lead_over_the_opposites_by_hand():
+    # A label 1 at log-odds 2, whose opposite is read as log-odds 1: log p(1) − log p(0) = −log(1 + e^−2) + log(1 + e^1).
+    # A label 0 at log-odds −1, whose opposite is read as log-odds 3: −log(1 + e^−1) + log(1 + e^−3).
+    found = flip_lead(np.array([True, False]), np.array([2.0, -1.0]), np.array([1.0, 3.0]))
+    assert found == pytest.approx(
+        [-np.log1p(np.exp(-2)) + np.log1p(np.exp(1)), -np.log1p(np.exp(-1)) + np.log1p(np.exp(-3))]
+    )
+    assert symmetric(np.array([-1.0, -1.0]))  # the opposites are better
 
 
 def test_the_same_seed_gives_the_same_labels():
