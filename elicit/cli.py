@@ -93,6 +93,11 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     texts = click.IntRange(8)
     for option in (
         click.option("--drop-overlap", is_flag=True, help="Train without the texts that a target holds too."),
+        click.option(
+            "--max-text-tokens",
+            type=click.IntRange(16),
+            help="Longer texts lose their middle.  [default: 2048, or what a monitor named by --model reads]",
+        ),
         click.option("--test-texts", default=1000, show_default=True, type=texts),
         click.option("--calibration-texts", default=200, show_default=True, type=texts),
         click.option("--target-texts", default=400, show_default=True, type=texts, help="Of its training split."),

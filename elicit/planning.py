@@ -28,7 +28,7 @@ from elicit.methods import METHODS
 from elicit.methods.cost import START, UNTRAINED, Kind, Pass, SentTexts, Sizes, Texts
 from elicit.methods.states import upper_layers
 from elicit.monitors import VerdictMonitor
-from elicit.monitors.loading import load_start, model_beneath
+from elicit.monitors.loading import longest_text, model_beneath
 from elicit.run_config import Domains, RunConfig, cannot
 from elicit.runs import is_done
 from elicit.training import TrainingConfig, is_trained, train_monitor
@@ -164,6 +164,7 @@ class _Counted:
     Args:
         tokenizer: of the model.
         context: most tokens of one sequence.
+        longest: most tokens of one text.
         kind: how texts are counted.
         budget: tokens per batch, whose padding counts; None where nothing is padded.
         adapter, state: bytes of a LoRA adapter, and of the hidden states that are kept of a text.
@@ -173,17 +174,19 @@ class _Counted:
         self,
         tokenizer: Any,
         context: int,
+        longest: int,
         kind: type[Texts] = Texts,
         budget: int | None = None,
         adapter: int = 0,
         state: int = 0,
     ) -> None:
-        self._tokenizer, self._context, self._kind, self._budget = tokenizer, context, kind, budget
+        self._tokenizer, self._context, self._longest = tokenizer, context, longest
+        self._kind, self._budget = kind, budget
         self.adapter, self._state = adapter, state
 
     def texts(self, name: str, domain: Domain, learnt: int = TrainingConfig.text_tokens) -> Texts:
         """A domain's texts as this model reads them."""
-        prompt = VerdictPrompt(self._tokenizer, domain.question, self._context)
+        prompt = VerdictPrompt(self._tokenizer, domain.question, self._context, self._longest)
         lengths = [len(text.ids) for text in prompt.encode(domain.texts) if text.reason is None]
         tail = len(prompt.tail)
         whole = [length + tail for length in lengths]
@@ -213,13 +216,14 @@ def _here(config: RunConfig) -> _Counted:
     device = pick_device(config.device)
     each, budget = pick_dtype(config.dtype, device).itemsize, BUDGETS.get(device.type, BUDGETS["cpu"])
     state = 3 * len(upper_layers(model.num_hidden_layers)) * model.hidden_size * each
-    return _Counted(tokenizer, context_length(model), budget=budget, adapter=adapter, state=state)
+    longest = config.max_text_tokens or longest_text(config.model)
+    return _Counted(tokenizer, context_length(model), longest, budget=budget, adapter=adapter, state=state)
 
 
 def _served(config: RunConfig) -> _Counted:
     """Of a model that a server has: nothing is trained, and no hidden states are kept."""
-    model = load_start(config.model, config.dtype, config.device)
-    return _Counted(model.tokenizer, model.context_length, SentTexts)
+    model = config.load()
+    return _Counted(model.tokenizer, model.context_length, model.max_text_tokens, SentTexts)
 
 
 def _lines(config: RunConfig, domains: Domains, counted: _Counted, out: Path | None) -> Iterator[Line]:
@@ -284,7 +288,7 @@ def measure(config: RunConfig, target: Domain, kinds: set[Kind], counted: _Count
         return Speed({})
     say(f"loading {config.model}")
     since = time.perf_counter()
-    model = load_start(config.model, config.dtype, config.device).uncached()
+    model = config.load().uncached()
     loading = time.perf_counter() - since
     texts = target.train.sample(config.target_texts)
     texts = texts.take([row for row, text in enumerate(texts.texts) if text.strip()])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 
 from elicit.domains import Domain, check_names, check_overlap, drop_overlap, load_domain
 from elicit.domains.domain import FEWEST_ROWS
 from elicit.errors import RunError
 from elicit.language_models.address import is_endpoint
+from elicit.language_models.language_model import LanguageModel
 from elicit.methods import METHODS, Method
+from elicit.monitors.loading import load_start
 from elicit.training import TrainingConfig
 from elicit.training.validation import ENOUGH, validation_parts
 
@@ -32,6 +35,7 @@ class RunConfig:
         calibration_texts: at most this many of its calibration split.
         test_texts: at most this many of its test split are scored.
         epochs, batch_size, learning_rate, rank, shots: of training.
+        max_text_tokens: longer texts lose their middle where they are read; the model's own measure unless given.
         drop_overlap: train without the texts that a target holds too, where a source that holds such texts is refused otherwise.
     """
 
@@ -51,7 +55,12 @@ class RunConfig:
     learning_rate: float = 1e-3
     rank: int = 16
     shots: float = 0.0
+    max_text_tokens: int | None = None
     drop_overlap: bool = False
+
+    def load(self, readings: Path | None = None) -> LanguageModel:
+        """The model to start from."""
+        return load_start(self.model, self.dtype, self.device, self.max_text_tokens, readings)
 
     def training(self, texts: int) -> TrainingConfig:
         """The training's part of the configuration."""

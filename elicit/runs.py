@@ -31,7 +31,6 @@ from elicit.methods import METHODS, Elicited, Ingredients, Method
 from elicit.methods.states import read_upper_layers
 from elicit.monitors import Calibration, Monitor, Scores, VerdictMonitor, fit_calibration
 from elicit.monitors.blend import BlendMonitor
-from elicit.monitors.loading import load_start
 from elicit.monitors.monitor import MONITOR
 from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
@@ -140,7 +139,7 @@ class _Run:
     @cached_property
     def untrained(self) -> VerdictMonitor:
         self.say(f"loading {self.config.model}")
-        model = load_start(self.config.model, self.config.dtype, self.config.device, self.readings)
+        model = self.config.load(self.readings)
         monitor = VerdictMonitor(model)
         # Verdict words and questions are checked for every domain before anything long begins.
         for domain in [*self.domains.sources, *self.domains.targets]:

@@ -159,8 +159,21 @@ def test_a_plan_starts_from_a_monitors_folder_as_a_run_does(config, tmp_path) ->
     assert [line.passes for line in within.lines] == [line.passes for line in alone.lines]
 
 
+def test_a_run_reads_as_much_of_a_text_as_it_is_told_and_its_monitors_remember(config, tmp_path) -> None:
+    folder = tmp_path / "monitor"
+    model = LocalModel.load(config.model, "float32", "cpu", max_text_tokens=40)
+    VerdictMonitor(model, Question("Is it good?")).save(folder)
+    assert config.load().max_text_tokens == 2048
+    assert replace(config, model=str(folder)).load().max_text_tokens == 40
+    assert replace(config, model=str(folder), max_text_tokens=5).load().max_text_tokens == 5
+    whole, cut = (plan(replace(config, max_text_tokens=most), tokens_per_second=1000) for most in (None, 5))
+    assert sum(p.tokens for line in cut.lines for p in line.passes) < sum(
+        p.tokens for line in whole.lines for p in line.passes
+    )
+
+
 def test_other_hardware_is_reckoned_with_without_the_weights(config, monkeypatch) -> None:
-    monkeypatch.setattr(elicit.planning, "load_start", lambda *_: pytest.fail("no weights are needed"))
+    monkeypatch.setattr("elicit.run_config.load_start", lambda *_: pytest.fail("no weights are needed"))
     asked = [
         "--model",
         config.model,

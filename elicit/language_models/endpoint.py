@@ -28,6 +28,7 @@ from elicit.language_models.generation import Sampling
 from elicit.language_models.language_model import SAMPLES, LanguageModel, Reading, Tokens
 from elicit.language_models.loading import load_tokenizer
 from elicit.language_models.prompts import (
+    MAX_TEXT_TOKENS,
     ConversationPrompt,
     TextPrompt,
     ThinkingPrompt,
@@ -65,7 +66,7 @@ class EndpointModel(LanguageModel):
         server: Server,
         served: Mapping[str, Any],
         tokenizer: Any,
-        max_text_tokens: int = 2048,
+        max_text_tokens: int = MAX_TEXT_TOKENS,
         cache: ReadingCache | None = None,
         adapter: Path | None = None,
     ) -> None:
@@ -76,7 +77,7 @@ class EndpointModel(LanguageModel):
         self._most = 0  # likeliest tokens that the server gives; 0 until it was asked
 
     @classmethod
-    def load(cls, name: str, max_text_tokens: int = 2048, readings: Path | None = None) -> EndpointModel:
+    def load(cls, name: str, max_text_tokens: int = MAX_TEXT_TOKENS, readings: Path | None = None) -> EndpointModel:
         """Find the model at its server, and its tokenizer here.
 
         Args:

@@ -18,6 +18,7 @@ from elicit.language_models.cache import ReadingCache, reading_key
 from elicit.language_models.engine import Meter, Progress
 from elicit.language_models.generation import Generation, Sampling
 from elicit.language_models.prompts import (
+    MAX_TEXT_TOKENS,
     ConversationPrompt,
     EncodedText,
     InstructionPrompt,
@@ -368,7 +369,7 @@ def load_language_model(
     name: str,
     dtype: str = "auto",
     device: str = "auto",
-    max_text_tokens: int = 2048,
+    max_text_tokens: int = MAX_TEXT_TOKENS,
     readings: Path | None = None,
 ) -> LanguageModel:
     """A language model by catalogue name, folder, GGUF file, hub id, or the address of a server that has it.

@@ -23,6 +23,7 @@ from elicit.language_models.generation import Sampling, check_generation, genera
 from elicit.language_models.language_model import NOT_FINITE, SAMPLES, LanguageModel, Reading, Tokens
 from elicit.language_models.loading import DEFAULT_MODEL, context_length, load_model, pick_device, pick_dtype
 from elicit.language_models.prompts import (
+    MAX_TEXT_TOKENS,
     ConversationPrompt,
     TextPrompt,
     ThinkingPrompt,
@@ -55,7 +56,7 @@ class LocalModel(LanguageModel):
         name: str,
         weights: Weights,
         adapter: Path | None = None,
-        max_text_tokens: int = 2048,
+        max_text_tokens: int = MAX_TEXT_TOKENS,
         cache: ReadingCache | None = None,
         state_cache: StateCache | None = None,
     ) -> None:
@@ -82,7 +83,7 @@ class LocalModel(LanguageModel):
         name: str = DEFAULT_MODEL,
         dtype: str = "auto",
         device: str = "auto",
-        max_text_tokens: int = 2048,
+        max_text_tokens: int = MAX_TEXT_TOKENS,
         readings: Path | None = None,
     ) -> LocalModel:
         """Load a model by catalogue name, folder, GGUF file or hub id.
@@ -111,7 +112,7 @@ class LocalModel(LanguageModel):
 
     @classmethod
     def from_transformers(
-        cls, model: Any, tokenizer: Any, name: str = "model", max_text_tokens: int = 2048
+        cls, model: Any, tokenizer: Any, name: str = "model", max_text_tokens: int = MAX_TEXT_TOKENS
     ) -> LocalModel:
         """Wrap a model and a tokenizer that are already in memory. Nothing is cached: their weights may still change."""
         return cls(name, Weights(model, tokenizer), max_text_tokens=max_text_tokens)

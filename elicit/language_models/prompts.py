@@ -15,6 +15,7 @@ from typing import Any
 from elicit.domains import Question
 from elicit.errors import ModelError, PromptError
 
+MAX_TEXT_TOKENS = 2048  # of a text, unless somebody asks for more or fewer: the middle of a longer one is left out
 TEXT_MARK, VERDICT_MARK, END_MARK = "\ue0f0TEXT\ue0f1", "\ue0f0VERDICT\ue0f1", "\ue0f0END\ue0f1"
 BREAK = "\n"
 # All that is the same for every text stands before the text, where its keys and values are computed once.
@@ -121,7 +122,9 @@ class VerdictPrompt(TextPrompt):
         verdict: the two verdict token ids.
     """
 
-    def __init__(self, tokenizer: Any, question: Question, context_length: int, max_text_tokens: int = 2048) -> None:
+    def __init__(
+        self, tokenizer: Any, question: Question, context_length: int, max_text_tokens: int = MAX_TEXT_TOKENS
+    ) -> None:
         self.question = question
         rendered = _render(tokenizer, question)
         head, rest = rendered.split(TEXT_MARK, 1)
@@ -158,7 +161,7 @@ class InstructionPrompt(TextPrompt):
     """The prompt of one instruction about a text, answered in at most `answer` tokens of the model's own words."""
 
     def __init__(
-        self, tokenizer: Any, instruction: str, context_length: int, answer: int, max_text_tokens: int = 2048
+        self, tokenizer: Any, instruction: str, context_length: int, answer: int, max_text_tokens: int = MAX_TEXT_TOKENS
     ) -> None:
         content = f"{instruction.strip()}\n\n{CHAT_TURN.format(text=TEXT_MARK)}"
         if tokenizer.chat_template:
@@ -185,7 +188,12 @@ class ThinkingPrompt(InstructionPrompt):
     """
 
     def __init__(
-        self, tokenizer: Any, question: Question, context_length: int, thoughts: int, max_text_tokens: int = 2048
+        self,
+        tokenizer: Any,
+        question: Question,
+        context_length: int,
+        thoughts: int,
+        max_text_tokens: int = MAX_TEXT_TOKENS,
     ) -> None:
         instruction = THINKING.format(
             question=question.text.strip(), flagged=question.flagged, cleared=question.cleared, mark=VERDICT_LINE

@@ -17,6 +17,7 @@ from elicit.language_models.address import is_endpoint
 from elicit.language_models.language_model import LanguageModel, load_language_model, local_model
 from elicit.language_models.loading import MODELS
 from elicit.language_models.local import LocalModel
+from elicit.language_models.prompts import MAX_TEXT_TOKENS
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.context import ContextMonitor
 from elicit.monitors.few_shot import FewShotMonitor
@@ -55,24 +56,38 @@ def load_monitor(name: str | Path, model: str | None = None, dtype: str = "auto"
         raise ModelError(f"{folder} is a damaged monitor ({type(error).__name__}: {error}); save it again") from error
 
 
-def load_start(name: str, dtype: str = "auto", device: str = "auto", readings: Path | None = None) -> LanguageModel:
+def load_start(
+    name: str,
+    dtype: str = "auto",
+    device: str = "auto",
+    max_text_tokens: int | None = None,
+    readings: Path | None = None,
+) -> LanguageModel:
     """The language model that a run starts from: by its name, or that of a verdict monitor's folder with what it learnt.
 
     Args:
         name, dtype, device, readings: as in `load_language_model`; or the folder of a monitor.
+        max_text_tokens: longer texts lose their middle; as in `longest_text` unless given.
 
     Raises:
         ModelError: the monitor is of another kind, or the model cannot be loaded.
     """
     folder = Path(name).expanduser()
     if not (folder / MONITOR).is_file():
-        return load_language_model(name, dtype, device, readings=readings)
+        return load_language_model(name, dtype, device, max_text_tokens or MAX_TEXT_TOKENS, readings)
     held = read_json(folder / MONITOR)
     if held.get("kind") != VerdictMonitor.kind:
         raise ModelError(
             f"{name} is a {held.get('kind')} monitor; a run starts from a language model, or a verdict monitor"
         )
-    return _language_model(folder, held["model"], dtype, device, readings)
+    longest = {"max_text_tokens": max_text_tokens} if max_text_tokens else {}
+    return _language_model(folder, held["model"] | longest, dtype, device, readings)
+
+
+def longest_text(name: str) -> int:
+    """Tokens of a text that a monitor's folder says are read; of a language model by name, the default."""
+    file = Path(name).expanduser() / MONITOR
+    return int(read_json(file)["model"]["max_text_tokens"]) if file.is_file() else MAX_TEXT_TOKENS
 
 
 def model_beneath(name: str) -> str:
