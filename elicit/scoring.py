@@ -124,9 +124,11 @@ def _continue(
             sink.flush()
             step(len(chunk))
     os.replace(part, out)
+    unscored = truncated = 0
     with out.open(encoding="utf-8") as written:
-        seen = [('"unscored": ' in line, '"truncated": true' in line) for line in written]
-    unscored, truncated = (sum(column) for column in zip(*seen, strict=True)) if seen else (0, 0)
+        for line in written:
+            unscored += '"unscored": ' in line
+            truncated += '"truncated": true' in line
     return Scored(total, unscored, truncated)
 
 

@@ -360,4 +360,6 @@ def _names(axes: Any, points: Sequence[Point]) -> None:
             fontsize=8,
             color=INK,
             parse_math=False,
+            zorder=2,  # over the line of a front, which would strike it through, and below the points
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none"},
         )
