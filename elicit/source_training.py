@@ -8,9 +8,7 @@ README.md               the model card
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +59,7 @@ def train_sources(
         RunError: the folder holds something else.
     """
     domains = [load_domain(name) for name in sources]
-    asked = {"model": model, "sources": list(sources), "seed": seed, "config": json.loads(json.dumps(asdict(config)))}
+    asked = {"model": model, "sources": list(sources), "seed": seed, "config": config.to_json()}
     check_names("sources", domains)
     parts = [domain.require_labels().train.require_labels() for domain in domains]
     validation = validation_parts(domains)

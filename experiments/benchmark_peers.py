@@ -16,7 +16,7 @@ from experiments.benchmark_probes import benchmark_probes
 from experiments.benchmark_search import benchmark_search
 from experiments.benchmark_training import benchmark_training
 from experiments.peers import PACKAGES, installed
-from experiments.resume import resume
+from experiments.resume import on_this_machine, resume
 
 PEERS_OF = {"training": ["trl"], "engine": ["lm-eval"], "probes": ["elk"], "search": []}
 Row = dict[str, Any]
@@ -39,7 +39,8 @@ def benchmark_peers(model: str, out: Path, say: Callable[[str], None]) -> None:
         ended = resume(done, f"peers, {name}", {"model": model})
         if not done.is_file() or ended["peers"] != with_peers:
             say(f"benchmark {name}")
-            run(out / name)
+            with on_this_machine(out / name / "results.json"):
+                run(out / name)
             write_json(done, ended | {"peers": with_peers})
         found[name] = read_json(out / name / "results.json")
     rows = comparisons(found)

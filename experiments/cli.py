@@ -104,10 +104,10 @@ class Benchmark(click.Command):
     def invoke(self, context: click.Context) -> Any:
         """Run it, and write the page."""
         from experiments.report import write_benchmark_page
-        from experiments.resume import note_machine
+        from experiments.resume import on_this_machine
 
-        super().invoke(context)
-        note_machine(context.params["out"] / "results.json")
+        with on_this_machine(context.params["out"] / "results.json"):
+            super().invoke(context)
         words = ["elicit-experiment", "benchmark", str(self.name)]
         for option in self.params:
             if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:

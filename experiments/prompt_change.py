@@ -1,4 +1,4 @@
-"""Does the model answer the question that is asked, or the one that it was trained on? By schedule of verdicts and instructions."""
+"""Does the model answer the question that is asked, or the one that it was trained on? By what training asks, and when."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ PRESETS = {
 
 
 def run_prompt_change(preset: Preset, folder: Folder) -> Findings:
-    """Both suites and transfer for every schedule."""
+    """Both suites and transfer for every training."""
     rows, warnings = measure(preset, folder)
     return Findings(rows, sentences(rows, FIRST), sections(rows), MEASURED, warnings)
 
 
 def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
-    """Question-following by schedule, right answers by kind of question, and the tables."""
+    """Question-following by training, right answers by kind of question, and the tables."""
     suite = [row for row in rows if row["kind"] == "suite"]
     plans, kinds = [row["plan"] for row in suite], list(suite[0]["accuracy"])
     grid = [[row["accuracy"][kind]["value"] for kind in kinds] for row in suite]
@@ -101,10 +101,10 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     transfer = Drawing(
         "transfer",
         "transfer",
-        "AUROC by schedule. "
+        "AUROC by training. "
         + " ".join(f"{row['target']}, {row['plan']} {in_words(row['auroc'])}." for row in rows if "target" in row),
         intervals(moved, "AUROC on held-out labels of the target", references={"chance": 0.5}),
-        caption="What the schedule does to transfer; 95 % intervals over texts and seeds.",
+        caption="What the training does to transfer; 95 % intervals over texts and seeds.",
     )
     return [
         Section("Questions", drawings=[following, kinds_of_question], tables=tables(rows)[:2]),

@@ -70,17 +70,23 @@ def keep(folder: Path) -> str:
 
 
 def keep_benchmark(results: Results) -> str:
-    """Copy the results of a benchmark to those that are kept of it, in the place of those of the same model.
+    """Copy the results of a benchmark to those that are kept of it, by model; parts measured with the same options stay.
 
     Raises:
-        RunError: it has no table.
+        RunError: it has no table, or was interrupted.
     """
     name = f"benchmark-{results['benchmark']}"
     if name not in TABLES:
         raise RunError(f"the README shows no benchmark {results['benchmark']!r}")
+    if "unfinished" in results:
+        raise RunError(f"this benchmark {results['benchmark']!r} was interrupted; run its command again")
     path = MEASURED / f"{name}.json"
     held = read_json(path) if path.is_file() else {"benchmark": results["benchmark"], "by_model": {}}
-    held["by_model"][model_of(results)] = without_texts(results)
+    new, before = without_texts(results), held["by_model"].get(model_of(results), {})
+    if before.get("options") == new["options"]:
+        machines = before.get("measured_on", {}) | new.get("measured_on", {})
+        new = before | new | ({"measured_on": machines} if machines else {})
+    held["by_model"][model_of(results)] = new
     write_json(path, held)
     return name
 
@@ -107,7 +113,7 @@ def told(results: Results, file: str) -> list[str]:
         noted = " and ".join(found)
         sentences.append(f"{noted[0].upper()}{noted[1:]} stand with its rows in `experiments/measured/{file}`.")
     for held in results.get("by_model", {}).values():
-        machines = [f"{each['cores']} cores ({each['processor']})" for each in held.get("measured_on", ())]
+        machines = [f"{each['cores']} cores ({each['processor']})" for each in held.get("measured_on", {}).values()]
         sentences += [f"Measured on {machine}." for machine in machines]
     return [" ".join(dict.fromkeys(sentences))] if sentences else []
 
@@ -183,7 +189,7 @@ def prompt_change(results: Results) -> str:
         for row in rows
         if row["kind"] == "suite"
     ]
-    head = ["schedule", "follows the question", "above verdicts alone", "growth of the loss", "instructions right"]
+    head = ["training", "follows the question", "above verdicts alone", "growth of the loss", "instructions right"]
     return markdown([*head, *(f"AUROC {target}" for target in targets)], body)
 
 

@@ -6,43 +6,39 @@ Results of one benchmark are kept by model; where a sentence or a table needs a 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from elicit.language_models.loading import DEFAULT_MODEL
 from experiments.markdown import bullets, figure, markdown
 
 Results = Mapping[str, Any]
-LONGEST = 12  # values of a row under one name that are kept; what names single texts has more
 NAMES = {"smollm2-135m-instruct": "SmolLM2-135M", "gemma-3-270m": "Gemma-3-270m"}
 
 
 def without_texts(value: Any) -> Any:
-    """Results of a benchmark without what there is of every text; of right labels, their share."""
+    """Results of a benchmark without what there is of every text: of right labels, their share."""
     if isinstance(value, Mapping):
-        out = {}
-        for key, held in value.items():
-            if key == "right":  # 1 or 0 by text
-                out["right_share"] = round(statistics.mean(held.values()), 4)
-            elif not _long(held):
-                out[key] = without_texts(held)
-        return out
+        held = {key: without_texts(inner) for key, inner in value.items() if key != "right"}
+        return held | ({"right_share": round(statistics.mean(value["right"].values()), 4)} if "right" in value else {})
     return [without_texts(each) for each in value] if isinstance(value, list) else value
-
-
-def _long(held: Any) -> bool:
-    """Whether these are values of single texts, and not rows or named figures."""
-    values: Iterable[Any] = held.values() if isinstance(held, Mapping) else held if isinstance(held, Sequence) else ()
-    return not isinstance(held, str) and len(list(values)) > LONGEST and not any(isinstance(v, Mapping) for v in values)
 
 
 def model_of(results: Results) -> str:
     """Whose results they are, or "" where no model has a part in them."""
-    return str(results["options"].get("model") or results.get("model", ""))
+    alone = results.get("processes", {}).get("1", {})
+    return str(results["options"].get("model") or results.get("model") or alone.get("model", ""))
+
+
+def shown(results: Results) -> Results:
+    """Those of the model that is shown where there is room for one: the default one, or else the first."""
+    held: Mapping[str, Results] = results["by_model"]
+    return held.get(DEFAULT_MODEL) or next(iter(held.values()))
 
 
 def engine(results: Results) -> str:
     """Texts per second by work and tool, and what else was measured of ours."""
-    (found,) = results["by_model"].values()
+    found = shown(results)
     rows = {(row["work"], row["who"]): row for row in found["rows"]}
     tools = list(dict.fromkeys(row["who"] for row in found["rows"]))
     body = []
@@ -102,7 +98,7 @@ def training(results: Results) -> str:
 
 def sweep(results: Results) -> str:
     """Validation AUROC and loss by rate and rank."""
-    rows = next(found["sweep"] for found in results["by_model"].values() if "sweep" in found)
+    rows = shown(results)["sweep"]
     sizes = list(dict.fromkeys((row["texts"], row["epochs"]) for row in rows))
     at = {(row["learning_rate"], row["rank"], row["texts"], row["epochs"]): row for row in rows}
     body = []
@@ -115,7 +111,7 @@ def sweep(results: Results) -> str:
 
 def search(results: Results) -> str:
     """What a label costs, how many are right, and what unequal classes change."""
-    (found,) = results["by_model"].values()
+    found = shown(results)
     said = []
     for row in found.get("cost", ()):
         if "icm_tokens_per_label" in row and row["texts"] == max(
@@ -143,12 +139,12 @@ def search(results: Results) -> str:
                 f"With {row['flagged_share']:.0%} of {row['texts']} texts of {row['domain']} flagged in place of half of them, the "
                 f"AUROC of `consistency` changes by {figure(row['less_even'], 3)} ({row['seeds']} seeds)."
             )
-    return "\n\n".join([*([_labels(found)] if "rows" in found else []), bullets(said)])
+    return "\n\n".join([*([_labels(found)] if "difference" in found else []), *([bullets(said)] if said else [])])
 
 
 def served(results: Results) -> str:
     """Texts per second here and behind a server."""
-    (found,) = results["by_model"].values()
+    found = shown(results)
     body = [
         [
             work,
@@ -162,7 +158,7 @@ def served(results: Results) -> str:
 
 def processes(results: Results) -> str:
     """How many times as fast several processes are as one."""
-    (found,) = results["by_model"].values()
+    found = shown(results)
     body = []
     for count, held in found["processes"].items():
         works = {name: row for name, row in held.items() if isinstance(row, Mapping)}
@@ -174,7 +170,7 @@ def processes(results: Results) -> str:
 
 def peers(results: Results) -> str:
     """What other tools lack, and how many times the cost of the same work is there."""
-    (found,) = results["by_model"].values()
+    found = shown(results)
     body = []
     for purpose, tool, lacks, names in PEERS:
         rows = [row for row in found["rows"] if row["peer"] in names]

@@ -10,6 +10,7 @@ from elicit.files import read_json, write_text
 from elicit.reports.page import Page, Section, Table, render_page
 from elicit.run_folder import versions
 from experiments import EXPERIMENTS
+from experiments.resume import ASKED
 
 if TYPE_CHECKING:
     from experiments.experiment import Findings
@@ -38,11 +39,7 @@ def write_report(results: Mapping[str, Any], findings: Findings, manifest: Mappi
 def write_benchmark_page(folder: Path, question: str, command: str) -> Path:
     """Write the page of a benchmark beside its `results.json`: all that this holds, as tables."""
     results = read_json(folder / "results.json")
-    held = {
-        name: value
-        for name, value in results.items()
-        if name not in ("schema", "benchmark", "options", "measured_on") and value
-    }
+    held = {name: value for name, value in results.items() if name not in ASKED and value}
     sizes = {name: value for name, value in held.items() if not isinstance(value, Mapping | list)}
     page = Page(
         kicker=f"elicit-experiment benchmark {results['benchmark']}",

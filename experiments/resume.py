@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from elicit.errors import RunError
 from elicit.files import read_json, write_json
 from elicit.run_folder import versions
+
+ASKED = ("schema", "benchmark", "options", "measured_on")  # what is no measurement
 
 
 def resume(path: Path, benchmark: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -39,14 +42,18 @@ def resume(path: Path, benchmark: str, options: Mapping[str, Any] | None = None)
     return held
 
 
-def note_machine(path: Path) -> None:
-    """Keep in a file of results on which machine, and with which versions, they were measured; each pair once."""
-    results = read_json(path)
-    here = {"processor": _processor(), "cores": os.cpu_count(), "versions": versions()}
-    measured_on = results.setdefault("measured_on", [])
-    if here not in measured_on:
-        measured_on.append(here)
-        write_json(path, results)
+@contextmanager
+def on_this_machine(path: Path) -> Iterator[None]:
+    """Keep in a file of results on which machine, and with which versions, each part was measured, however the work within ends."""
+    before = read_json(path) if path.is_file() else {}
+    try:
+        yield
+    finally:
+        results = read_json(path) if path.is_file() else {}
+        measured = [part for part, held in results.items() if part not in ASKED and before.get(part) != held]
+        if measured:
+            here = {"processor": _processor(), "cores": os.cpu_count(), "versions": versions()}
+            write_json(path, results | {"measured_on": results.get("measured_on", {}) | dict.fromkeys(measured, here)})
 
 
 def _processor() -> str:

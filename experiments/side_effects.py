@@ -311,6 +311,6 @@ MEASURED = (
     "different right answers; inverted and unrelated questions count equally. The wordings asked here were never trained on.",
     "Loss on instructions is the mean negative log-likelihood of held-out responses, as growth over the untrained model’s; right "
     "answers are those that a program can check.",
-    "All trainings see the same verdicts. Every figure is a mean over seeds; intervals draw texts, or templates of "
+    "All trainings see the same texts. Every figure is a mean over seeds; intervals draw texts, or templates of "
     "instructions, and seeds, the same for all plans, so that differences are paired.",
 )

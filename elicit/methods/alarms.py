@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from elicit.language_models.readings import Readings
 
+DRIFT = 0.25  # share of the labels that may leave the verdicts
 LOW_MASS = 0.5  # below it, most of the probability is on words that are no verdict
 
 
@@ -23,6 +24,13 @@ def degenerate(labels: NDArray[np.bool_]) -> list[str]:
     """An alarm where nearly all of (n,) labels are alike."""
     share = float(labels.mean())
     return [f"degenerate: {max(share, 1 - share):.0%} of the labels are alike"] if min(share, 1 - share) < 0.02 else []
+
+
+def drifted(share: float | None) -> list[str]:
+    """An alarm where many labels are not those of the monitor's own verdicts."""
+    if share is None or share <= DRIFT:
+        return []
+    return [f"{share:.0%} of the labels left the monitor's verdict: it may have found another feature"]
 
 
 def low_mass(read: Readings) -> list[str]:

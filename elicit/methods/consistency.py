@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of, repair
-from elicit.methods.alarms import degenerate, label_entropy, left_out, low_mass, without_examples
+from elicit.methods.alarms import degenerate, drifted, label_entropy, left_out, low_mass, without_examples
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.pool import Pool, surest_of_each
@@ -171,9 +171,7 @@ class Found:
             )
         if self.agreement < 0.8:
             alarms.append(f"restarts agree on {self.agreement:.0%} of the labels only")
-        if self.drift > 0.25:
-            alarms.append(f"{self.drift:.0%} of the labels left the verdict: it may have found another feature")
-        return tuple(alarms)
+        return (*alarms, *drifted(self.drift))
 
 
 def search(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of
-from elicit.methods.alarms import degenerate, label_entropy, left_out, low_mass, without_examples
+from elicit.methods.alarms import degenerate, drifted, label_entropy, left_out, low_mass, without_examples
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
@@ -65,23 +65,30 @@ def _cost(sizes: Sizes) -> Iterator[Pass]:
 def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
     """A few-shot monitor whose examples are the labels that the search found."""
     pool = Pool.of(monitor, target, POOL).that_fits_one_context()
-    alone = pool.verdicts(f"icm {target.name}, verdicts")  # for the alarms: no label rests on them
     cost = {"requests": 0, "tokens": 0}
 
-    def score(asked: Sequence[tuple[Labels, int]]) -> list[float]:
+    def read(asked: Sequence[tuple[Labels, int]]) -> list[float]:
         packs = [[*((pool.encoded[other], label) for other, label in sorted(context.items())), (pool.encoded[row], False)]
                  for context, row in asked]  # fmt: skip
-        cost["requests"] += len(packs)
-        cost["tokens"] += sum(pool.tokens([*context, row]) for context, row in asked)
         read = pool.model.packed_log_odds(pool.question, packs, f"icm {target.name}", last_only=True)
         return [float(value) for (value,) in read]
+
+    def score(asked: Sequence[tuple[Labels, int]]) -> list[float]:
+        cost["requests"] += len(asked)
+        cost["tokens"] += sum(pool.tokens([*context, row]) for context, row in asked)
+        return read(asked)
 
     found = search(score, len(pool), pairs_of(target.rules, pool.groups), np.random.default_rng(seed))
     rows = sorted(found.labels)
     labels = np.array([found.labels[row] for row in rows])
-    inverted = np.array([found.inverted[row] for row in rows])
-    lead = flip_lead(labels, np.array([found.log_odds[row] for row in rows]), inverted)
     labelling = Labelling(tuple(pool.ids[row] for row in rows), labels, np.array([found.log_odds[row] for row in rows]))
+    # For the alarms alone, as are the verdicts: neither belongs to the algorithm, or to its cost.
+    opposite = {row: not label for row, label in found.labels.items()}
+    lead = flip_lead(labels, labelling.log_odds, np.array(read([(_without(opposite, row), row) for row in rows])))
+    alone = pool.model.log_odds(pool.question, pool.texts, description=f"icm {target.name}, verdicts")
+    verdicts = alone.values[rows]
+    told = np.isfinite(verdicts)
+    drift = round(float(np.mean(labels[told] != (verdicts[told] > 0))), 4) if told.any() else None
     # All of them where they leave half of the context to the text behind them.
     chosen = pool.examples([rows[at] for at in surest_of_each(labels, labelling.log_odds)])
     shots = [(pool.texts[row], found.labels[row]) for row in sorted(chosen)]
@@ -92,15 +99,18 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         "accepted": found.accepted,
         "flagged_share": round(float(labels.mean()), 4),
         "mean_label_entropy_bits": label_entropy(labelling.log_odds),
-        "lead_over_inverted": round(float(lead.mean()), 4),
-        "drift": round(float(np.mean(labels != (alone.values[rows] > 0))), 4),
+        "lead_over_inverted": round(balanced_lead(labels, lead)[0], 4),
+        "drift": drift,
         "shots": len(shots),
         "requests_per_label": round(cost["requests"] / len(found.labels), 1),
         "tokens_per_label": round(cost["tokens"] / len(found.labels)),
     }
+    if np.isfinite(alone.verdict_mass).any():
+        details["verdict_mass"] = round(float(np.nanmean(alone.verdict_mass)), 4)
     warnings = [
         *degenerate(labels),
-        *symmetric(lead),
+        *symmetric(labels, lead),
+        *drifted(drift),
         *low_mass(alone),
         *left_out(len(pool), target.texts),
         *without_examples(shots),
@@ -114,7 +124,7 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
 class Search:
     """Where the search ended: labels of the texts that have one, their U, steps taken, and changes kept.
 
-    `log_odds` are those of each label after all the others, `inverted` those of each when all are inverted.
+    `log_odds` are those of each label after all the others.
     """
 
     labels: Labels
@@ -122,7 +132,6 @@ class Search:
     steps: int = 0
     accepted: int = 0
     log_odds: dict[int, float] = field(default_factory=dict)
-    inverted: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -184,7 +193,6 @@ def search(score: Score, count: int, pairs: Sequence[Pair], rng: np.random.Gener
             found.accepted += 1
             unmoved.clear()
     found.log_odds = objective.log_odds(found.labels)
-    found.inverted = objective.log_odds({row: not label for row, label in found.labels.items()})
     return found
 
 
@@ -200,15 +208,28 @@ def flip_lead(labels: Bools, log_odds: Floats, inverted: Floats) -> Floats:
     return np.logaddexp(0, sign * inverted) - np.logaddexp(0, -sign * log_odds)
 
 
-def symmetric(lead: Floats) -> list[str]:
-    """An alarm where (n,) labels are not clearly better predicted than their opposites."""
-    mean, error = float(lead.mean()), float(lead.std(ddof=1) / np.sqrt(len(lead))) if len(lead) > 1 else 0.0
-    if mean > CHANCE * error and mean > 0:
+def balanced_lead(labels: Bools, lead: Floats) -> tuple[float, float]:
+    """Mean of (n,) leads, both classes counting equally, and its standard error; NaN where a class has fewer than two labels.
+
+    A model that prefers one of the words, whatever the text, gives the labels of that word a lead, and the others as much less.
+    """
+    parts = [lead[labels == label] for label in (True, False)]
+    if min(map(len, parts)) < 2:
+        return float("nan"), float("nan")
+    error = 0.5 * float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts)))
+    return 0.5 * float(sum(part.mean() for part in parts)), error
+
+
+def symmetric(labels: Bools, lead: Floats) -> list[str]:
+    """An alarm where (n,) labels are not clearly better predicted than their opposites.
+
+    Where it is silent nothing is proven: the labels were searched for, and their opposites were not.
+    """
+    mean, error = balanced_lead(labels, lead)
+    if mean > max(0.0, CHANCE * error):
         return []
-    return [
-        f"the opposite labels predict each other as well ({mean:+.2f} ± {error:.2f} nats per label): which label is which is a "
-        "guess"
-    ]
+    by = f"{mean:+.2f} ± {error:.2f} nats per label" if np.isfinite(mean) else "one class has hardly any labels"
+    return [f"the opposite labels may predict each other as well ({by}): which label is which is a guess"]
 
 
 def _draw(rows: Sequence[int], labels: Labels, pairs: Sequence[Pair], rng: np.random.Generator) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,10 +19,11 @@ from elicit.domains.domain import FEWEST_ROWS
 from elicit.domains.rules import pairs_of, repair
 from elicit.errors import DomainError
 from elicit.language_models.language_model import local_model
+from elicit.methods.alarms import DRIFT
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.evidence import prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
-from elicit.methods.state_consistency import state_consistency
+from elicit.methods.state_consistency import cost_of_mass, state_consistency
 from elicit.methods.states import PROBE_TEXTS
 from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.monitor import Monitor
@@ -29,7 +31,6 @@ from elicit.monitors.verdict import VerdictMonitor
 from elicit.training import TrainingConfig, train
 
 ROUNDS = 3
-DRIFT = 0.25  # share of labels that may leave those of the first round without an alarm
 FEWEST = 8  # scored texts that labels can be taken from
 STILL = 0.02  # share of labels that may change in a round that is the last
 
@@ -40,10 +41,12 @@ def _cost(sizes: Sizes) -> Iterator[Pass]:
     """As if the teacher were sure of all labels, and the last round were needed."""
     pool, model = sizes.train.at_most(PROBE_TEXTS), START
     yield pool.states()
+    yield cost_of_mass(pool)
     for number in range(1, ROUNDS + 1):
         model = f"self-training, round {number}"
         yield pool.trained(TrainingConfig().long_enough(pool.count), model, at_most=True)
         yield pool.states(model, at_most=True)
+        yield replace(cost_of_mass(pool, model), at_most=True)
     for texts in sizes.scored:
         yield texts.verdicts(model)
 
@@ -142,7 +145,7 @@ def _train(
         vars(target.question),
         [vars(row) for row in rows],
         weights,
-        vars(config),
+        config.to_json(),
         seed,
     ]
     folder = monitor.model.kept_in / "adapters" / hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

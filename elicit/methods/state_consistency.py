@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import pairs_of, repair
 from elicit.errors import DomainError
-from elicit.language_models.language_model import local_model
-from elicit.methods.alarms import degenerate, label_entropy, left_out, low_mass
-from elicit.methods.cost import Pass, Sizes
+from elicit.language_models.language_model import MASS_SAMPLE, local_model
+from elicit.methods.alarms import degenerate, drifted, label_entropy, left_out, low_mass
+from elicit.methods.cost import START, Pass, Sizes, Texts
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
@@ -53,13 +53,15 @@ SWEEPS = 500
 SHUFFLES = 199
 CHANCE = 0.05  # of shuffled verdicts that may be predicted as well
 FEWEST = 8
-MASS_TEXTS = (
-    64  # on which it is seen whether the question is answered: states are read without what else the model would say
-)
+
+
+def cost_of_mass(pool: Texts, model: str = START) -> Pass:
+    """What the look at the verdict mass reads."""
+    return pool.at_most(MASS_SAMPLE).verdicts(model)
 
 
 def _cost(sizes: Sizes) -> Iterator[Pass]:
-    yield sizes.train.at_most(MASS_TEXTS).verdicts()
+    yield cost_of_mass(sizes.train)
     yield from cost_of_states(sizes)
 
 
@@ -94,7 +96,8 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     labels = repair(found.log_odds, pairs_of(target.rules, used.groups))
     labelling = Labelling(used.ids, labels, found.log_odds)
     details = found.details(prior, labels) | {"layers": list(chosen), "unsure": int(labelling.unsure.sum())}
-    answered = model.log_odds(target.question, used.texts[:MASS_TEXTS], description=f"verdict mass {target.name}")
+    # States are read without what else the model would say; whether the question is answered is seen on a part of the texts.
+    answered = model.log_odds(target.question, used.texts[:MASS_SAMPLE], description=f"verdict mass {target.name}")
     if np.isfinite(answered.verdict_mass).any():
         details["verdict_mass"] = round(float(np.nanmean(answered.verdict_mass)), 4)
     warnings = (*found.warnings(prior, labels), *low_mass(answered), *left_out(len(labels), target.texts))
@@ -158,8 +161,7 @@ class Search:
             alarms.append(
                 f"the hidden states predict {self.chance:.0%} of shuffled verdicts as well as the verdicts: they are not used"
             )
-        if drift > 0.25:
-            alarms.append(f"{drift:.0%} of the labels left the monitor's verdict: it may have found another feature")
+        alarms += drifted(drift)
         if self.sweeps >= SWEEPS:
             alarms.append(f"the labels still moved after {SWEEPS} sweeps")
         return tuple(alarms)

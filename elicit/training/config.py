@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 from elicit.domains import Domain
 from elicit.errors import DomainError, RunError
@@ -74,6 +75,13 @@ class TrainingConfig:
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise RunError(f"{name} is {value}; it must be a finite number")
+
+    def to_json(self) -> dict[str, Any]:
+        """All values, by which a training is known again; an option that came later is among them only where it is used."""
+        held: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.inverted:
+            del held["inverted"]
+        return held
 
     def long_enough(self, labels: int) -> TrainingConfig:
         """For so many labels alone: few are learnt more often, since a monitor that is hardly trained shows nothing of them."""

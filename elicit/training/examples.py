@@ -139,7 +139,7 @@ def verdict_examples(
     def other(row: int, question: Question, flagged: bool, text: EncodedText) -> Example:
         return example([row], {row: text}, question, {row: flagged})
 
-    turned = inverted_questions(domain, inverted, seed)
+    turned = inverted_questions(domain, rows, inverted, seed)
     out = []
     for row in rows:
         if row in turned:

@@ -44,16 +44,15 @@ def inverted(domain: Domain, held_out: bool = False) -> list[Question]:
     return _part(domain.question, domain.inverted, INVERTED, held_out)
 
 
-def inverted_questions(domain: Domain, share: float, seed: int) -> dict[int, Question]:
-    """By row, the inverted question that stands in the place of the domain's own: for such a share of the texts of either class.
+def inverted_questions(domain: Domain, rows: Sequence[int], share: float, seed: int) -> dict[int, Question]:
+    """By row, the inverted question that stands in the place of the domain's own: for such a share of the rows of either class.
 
     Shared out within the classes, so that at a half the flagged word is right as often as the other, whatever the classes are.
     """
     rng = np.random.default_rng([seed, 3])
     turned = inverted(domain)
-    labels = np.asarray(domain.labels)
-    chosen = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
-    return {row: _one(turned, rng) for rows in chosen for row in rows[: round(share * len(rows))].tolist()}
+    classes = [rng.permutation([row for row in rows if domain.labels[row] == label]).tolist() for label in (0, 1)]
+    return {row: _one(turned, rng) for of_class in classes for row in of_class[: round(share * len(of_class))]}
 
 
 def second_questions(domain: Domain, seed: int) -> list[tuple[Question, bool]]:

@@ -16,7 +16,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +265,7 @@ class _Stage:
         self.config, self.seed, self.report_to, self.folder = config, seed, report_to, folder
         self.stops_early = bool(config.patience) and learns_verdicts
         self.judges = validation.rarer_class() if knows_verdicts else {}
-        seen = [before, self.examples, list(heads), list(validation.examples), asdict(config), seed]
+        seen = [before, self.examples, list(heads), list(validation.examples), config.to_json(), seed]
         self.asked = hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()
 
     def run(

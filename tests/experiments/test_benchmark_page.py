@@ -12,10 +12,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from elicit.files import write_json
+from elicit.files import read_json, write_json
 from experiments.cli import Benchmark, Benchmarks
 from experiments.report import _table
-from experiments.resume import note_machine
+from experiments.resume import on_this_machine
 
 RESULTS = {
     "schema": 1,
@@ -69,7 +69,27 @@ def test_the_page_names_the_command_as_it_was_given(toy: click.Group, tmp_path: 
     assert "How quick is it?" in page
     assert "m&lt;b&gt;" in page
     assert "In plain words" not in page
-    note_machine(out / "results.json")
-    (machine,) = json.loads((out / "results.json").read_text())["measured_on"]  # the same one, told once
-    assert machine["cores"] == os.cpu_count()
-    assert "code" in machine["versions"]
+    held = json.loads((out / "results.json").read_text())["measured_on"]
+    assert {part: on["cores"] for part, on in held.items()} == dict.fromkeys(("texts", "rows"), os.cpu_count())
+
+
+def test_each_part_is_of_the_machine_that_measured_it_even_where_the_next_one_fails(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_json(path, {"benchmark": "toy", "texts": 60, "measured_on": {"texts": "another"}})
+
+    def interrupted() -> None:
+        with on_this_machine(path):
+            write_json(path, read_json(path) | {"speed": 3})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    held = read_json(path)
+    assert held["measured_on"]["texts"] == "another"
+    assert "code" in held["measured_on"]["speed"]["versions"]
+    with on_this_machine(path):  # in which nothing is measured
+        pass
+    assert read_json(path) == held
+    with on_this_machine(tmp_path / "none.json"):
+        pass
+    assert not (tmp_path / "none.json").exists()

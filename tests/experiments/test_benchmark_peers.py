@@ -97,7 +97,6 @@ def test_the_adapter_of_a_monitor_is_found_in_its_folder(tmp_path: Path, monkeyp
         "experiments.benchmark_engine.benchmark_engine", lambda _model, adapter, *_, say: given.append(adapter)
     )
     monkeypatch.setattr("experiments.report.write_benchmark_page", lambda folder, *_: folder)
-    monkeypatch.setattr("experiments.resume.note_machine", lambda _: None)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     for folder in (tmp_path, tmp_path / "adapter"):

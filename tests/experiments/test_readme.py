@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,7 @@ def test_results_of_other_sizes_are_not_kept(tmp_path: Path) -> None:
         readme.keep(tmp_path)
 
 
+MACHINE = {"processor": "Abacus", "cores": 2, "versions": {"code": "a"}}
 BENCHMARK = {
     "schema": 1,
     "benchmark": "search",
@@ -52,32 +54,139 @@ BENCHMARK = {
         for seed in (0, 1)
     ],
     "difference": [{"domain": "d", "other": "icm", "texts": 20, "less": {"value": 0.4, "low": 0.2, "high": 0.5}}],
-    "measured_on": [{"processor": "Abacus", "cores": 2, "versions": {"code": "a"}}],
-}
+    "cost": [
+        {"texts": 64, "consistency_tokens_per_label": 400, "consistency_passes": 5.3, "icm_tokens_per_label": 60_000,
+         "icm_in_consistencies": 150.0},
+        {"texts": 1024, "consistency_tokens_per_label": 401, "consistency_passes": 5.4},
+    ],
+    "speed": {"texts": 1000, "mean_words": 26.4, "seconds": 276.4, "threads": 2, "peak_gigabytes": 1.72},
+    "balance": [
+        {"domain": "d", "flagged_share": 0.5, "texts": 200, "seeds": 3, "less_even": {"value": None, "undefined": "even"}},
+        {"domain": "d", "flagged_share": 0.05, "texts": 200, "seeds": 3,
+         "less_even": {"value": 0.001, "low": -0.002, "high": 0.0033}},
+    ],
+    "measured_on": {"rows": MACHINE},
+}  # fmt: skip
+
+
+def kept_by(*folders: dict[str, Any], at: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What is kept of results, one after the other."""
+    monkeypatch.setattr(readme, "MEASURED", at / "measured")
+    readme.MEASURED.mkdir(exist_ok=True)
+    name = ""
+    for results in folders:
+        (at / "results.json").write_text(json.dumps(results))
+        name = readme.keep(at)
+    return json.loads((readme.MEASURED / f"{name}.json").read_text())
 
 
 def test_results_of_a_benchmark_are_kept_by_model_and_without_single_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readme, "MEASURED", tmp_path / "measured")
-    readme.MEASURED.mkdir()
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for model in ("smollm2-135m-instruct", "gemma-3-270m"):
-        (folder / "results.json").write_text(json.dumps(BENCHMARK | {"options": {"model": model}}))
-        assert readme.keep(folder) == "benchmark-search"
-    held = json.loads((readme.MEASURED / "benchmark-search.json").read_text())
-    assert list(held["by_model"]) == ["smollm2-135m-instruct", "gemma-3-270m"]
-    assert [row["right_share"] for row in held["by_model"]["gemma-3-270m"]["rows"]] == [0.5, 0.5, 0.9, 0.9]
-    assert "right" not in held["by_model"]["gemma-3-270m"]["rows"][0]
-    (folder / "results.json").write_text(json.dumps(BENCHMARK | {"benchmark": "toy"}))
-    with pytest.raises(RunError, match="no benchmark 'toy'"):
-        readme.keep(folder)
+    other = BENCHMARK | {"options": {"model": "gemma-3-270m"}, "difference": []}
+    held = kept_by(other, BENCHMARK, at=tmp_path, monkeypatch=monkeypatch)["by_model"]
+    assert list(held) == ["gemma-3-270m", "smollm2-135m-instruct"]
+    assert [row["right_share"] for row in held["gemma-3-270m"]["rows"]] == [0.5, 0.5, 0.9, 0.9]
+    assert "right" not in held["gemma-3-270m"]["rows"][0]
+    assert "(.40 [.20, .50])" in readme.TABLES["benchmark-search"]({"by_model": held})  # of the default model
+    for wrong, said in (({"benchmark": "toy"}, "no benchmark 'toy'"), ({"unfinished": True}, "was interrupted")):
+        with pytest.raises(RunError, match=said):
+            kept_by(BENCHMARK | wrong, at=tmp_path, monkeypatch=monkeypatch)
 
 
-def test_right_labels_and_machines_of_a_benchmark() -> None:
+def test_parts_that_were_measured_in_two_folders_are_kept_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"schema": 1, "benchmark": "training", "options": {"model": "m", "texts": 9, "threads": 2}}
+    speed = asked | {"speed": [{"who": "elicit"}], "measured_on": {"speed": MACHINE}}
+    other = MACHINE | {"processor": "Brain"}
+    transfer = asked | {"transfer": {"seeds": 3}, "measured_on": {"transfer": other}}
+    held = kept_by(speed, transfer, at=tmp_path, monkeypatch=monkeypatch)["by_model"]["m"]
+    assert {"speed", "transfer"} <= set(held)
+    assert {part: on["processor"] for part, on in held["measured_on"].items()} == {
+        "speed": "Abacus",
+        "transfer": "Brain",
+    }
+    changed = speed | {"options": asked["options"] | {"threads": 4}}
+    assert "transfer" not in kept_by(changed, at=tmp_path, monkeypatch=monkeypatch)["by_model"]["m"]
+
+
+def test_what_a_search_costs_and_finds() -> None:
     results = {"by_model": {"m": readme_benchmarks.without_texts(BENCHMARK)}}
     shown = readme.TABLES["benchmark-search"](results)
     assert "| `icm` | 50% (.40 [.20, .50]) |" in shown
     assert "| `consistency` | 90% |" in shown
+    assert "For 64 texts `consistency` sends 400 tokens per label, 5.3 times" in shown
+    assert "60,000 (counted on made-up readings), 150 times as many" in shown
+    assert "From 64 to 1,024 texts `consistency` reads 5.3 to 5.4 times" in shown
+    assert "1,000 texts of 26 words takes 276 s on 2 threads, and 1.7 GB" in shown
+    assert "With 5% of 200 texts of d flagged" in shown
+    assert "changes by .001 [-.002, .003] (3 seeds)" in shown
+    assert shown.count("flagged in place") == 1
     assert readme.told(results, "f.json") == ["Measured on 2 cores (Abacus)."]
+    assert readme.TABLES["benchmark-search"]({"by_model": {"m": {"cost": BENCHMARK["cost"]}}}).startswith(
+        "* For 64 texts"
+    )
+
+
+def test_ratios_of_the_other_benchmarks_by_hand() -> None:
+    def shown(name: str, results: dict[str, Any], model: str = "smollm2-135m-instruct") -> str:
+        return readme.TABLES[f"benchmark-{name}"]({"by_model": {model: results}})
+
+    def row(work: str, who: str, speed: float, texts: int = 500, **more: float) -> dict[str, Any]:
+        return {"work": work, "who": who, "texts": texts, "texts_per_second": speed, **more}
+
+    plain = "transformers, batch 1"
+    engine = {
+        "rows": [
+            row("verdicts", "elicit", 80, share_of_floor=0.614),
+            row("verdicts", plain, 16, 64),
+            row("verdicts", "lm-eval, batch 16", 20),
+            row("contrast pairs, all layers", "elicit", 60, 64, memory_in_weights=1.31),
+            row("contrast pairs, all layers", plain, 8, 64, memory_in_weights=1.67),
+            row("growth, 250 texts", "elicit", 66, 250, extra_gigabytes=0.11),
+            row("growth, 4000 texts", "elicit", 79, 4000, extra_gigabytes=0.21),
+            row("warm cache", "elicit", 11890.4),
+        ],
+        "threads": 2, "dtype": "torch.bfloat16", "mean_text_tokens": 23.4,
+        "spearman": {"as it came": {"with float32": 0.995}},
+    }  # fmt: skip
+    said = shown("engine", engine)
+    assert (
+        "| verdicts (500 texts) | 80.0 texts/s | 16.0 (5.0 times slower, 64 texts) | 20.0 (4.0 times slower) |" in said
+    )
+    assert "| contrast pairs, all layers (64 texts) | 60.0 pairs/s | 8.0 (7.5 times slower) | – |" in said
+    assert "61% of the time" in said
+    assert "from 0.11 to 0.21 GB" in said
+    assert "11,890 texts/s" in said
+    assert "0.9950 for the model as it came" in said
+
+    speed = [
+        {"who": "elicit", "tokens_per_second": 600.0, "extra_gigabytes": 3.36},
+        {"who": "trl", "tokens_per_second": 200.0, "extra_gigabytes": 8.4},
+    ]
+    carried = {
+        "texts": 1000,
+        "seeds": 3,
+        "seconds": [416.2, 259.7],
+        "auroc": {"d": {"value": 0.9, "low": 0.8, "high": 1}},
+    }
+    training = {"options": {"threads": 2}, "speed": speed, "transfer": carried}
+    said = shown("training", training, "gemma-3-270m")
+    assert "| Gemma-3-270m | 600 tokens/s, 3.4 GB beyond the weights | 200 (3.0 times slower), 8.4 GB |" in said
+    assert "AUROC .90 [.80, 1.00] on d. One training took 260 to 416 s on 2 threads" in said
+
+    tried = [
+        {"texts": texts, "epochs": epochs, "learning_rate": 1e-3, "rank": 16, "auroc": auroc, "loss": 0.5}
+        for texts, epochs, auroc in ((800, 2.0, 0.9731), (320, 1.0, None))
+    ]
+    assert "| 0.001, 16 | .973 (.500) | – (.500) |" in shown("training/sweep", {"sweep": tried})
+
+    work = {"texts_per_second": {"here": 40.0, "served": 10.0}, "elicit_is_times_faster": 4.0}
+    assert "| verdicts | 40.0 texts/s | 10.0 (4.0 times slower) |" in shown(
+        "served", {"dtype_here": "torch.bfloat16", "work": {"verdicts": work}}
+    )
+    counted = {"1": {"texts": 256, "verdicts": {}}, "2": {"texts": 256, "verdicts": {"times_faster_than_one": 1.8}}}
+    assert "| 2 | 1.80 |" in shown("processes", {"processes": counted})
+    found = shown("peers", {"rows": [{"peer": "elk", "work": "ccs", "times": 28.04}]})
+    assert "choose layer and sign without labels | ccs: 28.0 times |" in found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from elicit.domains.rules import Pair
-from elicit.methods.icm import ALPHA, _Objective, flip_lead, search, symmetric
+from elicit.methods.icm import ALPHA, _Objective, balanced_lead, flip_lead, search, symmetric
 
 
 def neighbours(truth: np.ndarray, strength: float = 3.0):
@@ -23,11 +23,13 @@ def neighbours(truth: np.ndarray, strength: float = 3.0):
     return score
 
 
-def lead_of(found):
-    """What the inverted labelling falls behind."""
+def alarm(found, score):
+    """What is said of a labelling beside its opposite."""
     rows = sorted(found.labels)
-    labels, odds, inverted = ([held[row] for row in rows] for held in (found.labels, found.log_odds, found.inverted))
-    return flip_lead(np.array(labels), np.array(odds), np.array(inverted))
+    opposite = {row: not found.labels[row] for row in rows}
+    inverted = score([({other: label for other, label in opposite.items() if other != row}, row) for row in rows])
+    labels, odds = (np.array([held[row] for row in rows]) for held in (found.labels, found.log_odds))
+    return symmetric(labels, flip_lead(labels, odds, np.array(inverted)))
 
 
 def test_the_objective_by_hand():
@@ -58,16 +60,28 @@ def test_it_finds_the_coherent_labels_or_their_opposite(seed):
 
 def test_labels_whose_opposites_cohere_as_well_raise_an_alarm():
     truth = np.random.default_rng(3).random(20) < 0.5
-    found = search(neighbours(truth), 20, [], np.random.default_rng(0))
-    assert "the opposite labels predict each other as well (+0.00 ± 0.00" in symmetric(lead_of(found))[0]
+    score = neighbours(truth)
+    found = search(score, 20, [], np.random.default_rng(0))
+    assert "the opposite labels may predict each other as well (+0.00 ± 0.00" in alarm(found, score)[0]
 
     def knows(asked):  # the truth besides
-        by_others = neighbours(truth)(asked)
-        return [odds + (1.0 if truth[row] else -1.0) for odds, (_, row) in zip(by_others, asked, strict=True)]
+        return [odds + (1.0 if truth[row] else -1.0) for odds, (_, row) in zip(score(asked), asked, strict=True)]
 
     found = search(knows, 20, [], np.random.default_rng(0))
     assert [found.labels[row] for row in range(20)] == truth.tolist()
-    assert symmetric(lead_of(found)) == []
+    assert alarm(found, knows) == []
+
+
+def test_a_preference_for_one_word_is_no_lead():
+    """The model says No more readily than Yes, and knows nothing else that would tell labels from their opposites."""
+    labels = np.arange(20) < 4
+    lead = np.where(labels, -1.5, 1.5) + np.random.default_rng(0).normal(0, 0.3, 20)
+    assert lead.mean() > 2 * lead.std(ddof=1) / np.sqrt(20)
+    assert symmetric(labels, lead)
+    mean, error = balanced_lead(np.array([True, True, False, False]), np.array([1.0, 3.0, 0.0, 2.0]))
+    # Class means 2 and 1; variances 2 and 2 of two each: half of the root of 1 + 1.
+    assert (mean, error) == pytest.approx((1.5, np.sqrt(2) / 2))
+    assert "hardly any labels" in symmetric(np.array([True, False, False]), np.ones(3))[0]
 
 
 def test_the_lead_over_the_opposites_by_hand():
@@ -77,7 +91,7 @@ def test_the_lead_over_the_opposites_by_hand():
     assert found == pytest.approx(
         [-np.log1p(np.exp(-2)) + np.log1p(np.exp(1)), -np.log1p(np.exp(-1)) + np.log1p(np.exp(-3))]
     )
-    assert symmetric(np.array([-1.0, -1.0]))  # the opposites are better
+    assert symmetric(np.arange(8) % 2 == 0, np.full(8, -1.0))  # the opposites are better
 
 
 def test_the_same_seed_gives_the_same_labels():

@@ -45,13 +45,14 @@ def test_the_last_of_a_domain_s_own_wordings_is_kept_for_measuring() -> None:
 
 def test_half_of_each_class_is_asked_the_inverted_question() -> None:
     domain = make_domain("film", DOMAIN.question, (Row(str(i), f"text {i}", int(i < 12)) for i in range(100)))
-    found = inverted_questions(domain, 0.5, seed=0)
+    found = inverted_questions(domain, range(100), 0.5, seed=0)
     assert set(found.values()) == set(inverted(domain))
     # The flagged word is right for the 6 flagged texts asked as ever, and for the 44 cleared ones whose question is inverted.
     assert [sum(domain.labels[row] == label for row in found) for label in (0, 1)] == [44, 6]
-    assert set(found) != set(inverted_questions(domain, 0.5, seed=1))
-    assert not inverted_questions(domain, 0.0, seed=0)
-    assert len(inverted_questions(domain, 1.0, seed=0)) == 100
+    assert set(found) != set(inverted_questions(domain, range(100), 0.5, seed=1))
+    assert not inverted_questions(domain, range(100), 0.0, seed=0)
+    assert len(inverted_questions(domain, range(100), 1.0, seed=0)) == 100
+    assert set(inverted_questions(domain, [3, 50], 1.0, seed=0)) == {3, 50}
 
 
 def test_every_text_gets_a_second_question_with_its_right_answer() -> None:
