@@ -70,8 +70,8 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
     def read(asked: Sequence[tuple[Labels, int]]) -> list[float]:
         packs = [[*((pool.encoded[other], label) for other, label in sorted(context.items())), (pool.encoded[row], False)]
                  for context, row in asked]  # fmt: skip
-        read = pool.model.packed_log_odds(pool.question, packs, f"icm {target.name}", last_only=True)
-        return [float(value) for (value,) in read]
+        values = pool.model.packed_log_odds(pool.question, packs, f"icm {target.name}", last_only=True)
+        return [float(value) for (value,) in values]
 
     def score(asked: Sequence[tuple[Labels, int]]) -> list[float]:
         cost["requests"] += len(asked)
@@ -99,12 +99,13 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         "accepted": found.accepted,
         "flagged_share": round(float(labels.mean()), 4),
         "mean_label_entropy_bits": label_entropy(labelling.log_odds),
-        "lead_over_inverted": round(balanced_lead(labels, lead)[0], 4),
         "drift": drift,
         "shots": len(shots),
         "requests_per_label": round(cost["requests"] / len(found.labels), 1),
         "tokens_per_label": round(cost["tokens"] / len(found.labels)),
     }
+    if np.isfinite(mean_lead := balanced_lead(labels, lead)[0]):
+        details["lead_over_inverted"] = round(mean_lead, 4)
     if np.isfinite(alone.verdict_mass).any():
         details["verdict_mass"] = round(float(np.nanmean(alone.verdict_mass)), 4)
     warnings = [
