@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from elicit.language_models.readings import Readings
 
+ERRORS = 2.0  # standard errors within which a figure can be chance
 DRIFT = 0.25  # share of the labels that may leave the verdicts
 LOW_MASS = 0.5  # below it, most of the probability is on words that are no verdict
 

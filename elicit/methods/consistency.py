@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of, repair
-from elicit.methods.alarms import degenerate, drifted, label_entropy, left_out, low_mass, without_examples
+from elicit.methods.alarms import ERRORS, degenerate, drifted, label_entropy, left_out, low_mass, without_examples
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.pool import Pool, surest_of_each
@@ -57,7 +57,6 @@ CHAINS = 2  # searches from different labels
 ROUNDS = 2  # of each; a round is two passes over the data
 SHOTS = 12  # of the monitor
 CONTEXTS = 2  # of the monitor
-CHANCE = 2.0  # standard errors of a correlation that can be chance
 
 
 def _cost(sizes: Sizes) -> Iterator[Pass]:
@@ -159,7 +158,7 @@ class Found:
     def warnings(self) -> tuple[str, ...]:
         """Alarms: what makes the labelling doubtful."""
         alarms = degenerate(self.labels)
-        if self.flip < CHANCE / np.sqrt(max(self.read, 1)):
+        if self.flip < ERRORS / np.sqrt(max(self.read, 1)):
             alarms.append(
                 f"what labels in the context say was not seen to agree with the verdicts (correlation {self.flip:.2f}): they "
                 "predict nothing, or which label is which is a guess"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of
-from elicit.methods.alarms import degenerate, drifted, label_entropy, left_out, low_mass, without_examples
+from elicit.methods.alarms import ERRORS, degenerate, drifted, label_entropy, left_out, low_mass, without_examples
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
@@ -36,7 +36,6 @@ ALPHA = 50.0
 FIRST_TEMPERATURE, LAST_TEMPERATURE, COOLING = 10.0, 0.01, 0.99
 NEAR = 100.0  # times as often as others is a text drawn whose label a rule ties to one that is known
 FIXES = 10  # most pairs that are mended after one proposal
-CHANCE = 2.0  # standard errors of a lead that can be chance
 STEPS_PER_TEXT = 12  # as many as the authors' 3,000 for 256 texts
 
 Bools = NDArray[np.bool_]
@@ -227,7 +226,7 @@ def symmetric(labels: Bools, lead: Floats) -> list[str]:
     Where it is silent nothing is proven: the labels were searched for, and their opposites were not.
     """
     mean, error = balanced_lead(labels, lead)
-    if mean > max(0.0, CHANCE * error):
+    if mean > max(0.0, ERRORS * error):
         return []
     by = f"{mean:+.2f} ± {error:.2f} nats per label" if np.isfinite(mean) else "one class has hardly any labels"
     return [f"the opposite labels may predict each other as well ({by}): which label is which is a guess"]
