@@ -11,9 +11,10 @@ from click.testing import CliRunner
 import elicit.planning
 from elicit.cli import main
 from elicit.domains import Question, Row, make_domain
+from elicit.errors import ModelError
 from elicit.language_models.local import LocalModel
 from elicit.methods.cost import SentTexts, Texts
-from elicit.monitors import VerdictMonitor
+from elicit.monitors import KeywordMonitor, VerdictMonitor
 from elicit.planning import Line, Pass, Plan, Speed, _training_rate, plan
 from elicit.run_config import RunConfig
 from elicit.runs import run
@@ -157,6 +158,9 @@ def test_a_plan_starts_from_a_monitors_folder_as_a_run_does(config, tmp_path) ->
         for model in (config.model, str(tmp_path / "monitor"))
     )
     assert [line.passes for line in within.lines] == [line.passes for line in alone.lines]
+    KeywordMonitor({"good": (1.0, 2.0)}, 0.0, Question("Is it good?")).save(tmp_path / "keywords")
+    with pytest.raises(ModelError, match="is a keyword monitor"):
+        plan(replace(config, model=str(tmp_path / "keywords")), tokens_per_second=1000)
 
 
 def test_a_run_reads_as_much_of_a_text_as_it_is_told_and_its_monitors_remember(config, tmp_path) -> None:

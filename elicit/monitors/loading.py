@@ -72,28 +72,41 @@ def load_start(
     Raises:
         ModelError: the monitor is of another kind, or the model cannot be loaded.
     """
-    folder = Path(name).expanduser()
-    if not (folder / MONITOR).is_file():
+    held = _start(name)
+    if held is None:
         return load_language_model(name, dtype, device, max_text_tokens or MAX_TEXT_TOKENS, readings)
-    held = read_json(folder / MONITOR)
+    longest = {"max_text_tokens": max_text_tokens} if max_text_tokens else {}
+    return _language_model(Path(name).expanduser(), held | longest, dtype, device, readings)
+
+
+def longest_text(name: str) -> int:
+    """Tokens of a text that are read by what a run starts from: as its folder says, or the default of a model by name."""
+    held = _start(name)
+    return int(held["max_text_tokens"]) if held else MAX_TEXT_TOKENS
+
+
+def model_beneath(name: str) -> str:
+    """The language model of a verdict monitor's folder; any other name is one itself."""
+    held = _start(name)
+    return str(held["name"]) if held else name
+
+
+def _start(name: str) -> dict[str, Any] | None:
+    """The model that a verdict monitor's folder refers to, or None where `name` is that of a language model.
+
+    Raises:
+        ModelError: the monitor is of another kind.
+    """
+    file = Path(name).expanduser() / MONITOR
+    if not file.is_file():
+        return None
+    held = read_json(file)
     if held.get("kind") != VerdictMonitor.kind:
         raise ModelError(
             f"{name} is a {held.get('kind')} monitor; a run starts from a language model, or a verdict monitor"
         )
-    longest = {"max_text_tokens": max_text_tokens} if max_text_tokens else {}
-    return _language_model(folder, held["model"] | longest, dtype, device, readings)
-
-
-def longest_text(name: str) -> int:
-    """Tokens of a text that a monitor's folder says are read; of a language model by name, the default."""
-    file = Path(name).expanduser() / MONITOR
-    return int(read_json(file)["model"]["max_text_tokens"]) if file.is_file() else MAX_TEXT_TOKENS
-
-
-def model_beneath(name: str) -> str:
-    """The language model of a monitor's folder; any other name is one itself."""
-    file = Path(name).expanduser() / MONITOR
-    return str(read_json(file)["model"]["name"]) if file.is_file() else name
+    model: dict[str, Any] = held["model"]
+    return model
 
 
 def _check_place(folder: Path, name: str) -> None:
