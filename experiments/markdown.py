@@ -1,4 +1,4 @@
-"""Markdown for the README: tables, lists, and figures in few characters."""
+"""Markdown for the READMEs: tables, lists, and figures in few characters."""
 
 from __future__ import annotations
 

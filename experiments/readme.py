@@ -1,6 +1,6 @@
-"""Tables of the README, made of results: `python -m experiments.readme FOLDER…` keeps a folder's results and writes its table anew.
+"""Tables made of results: `python -m experiments.readme FOLDER…` keeps a folder's results and writes its table anew.
 
-`experiments/measured/NAME.json` holds the results of a benchmark, or of the default preset of an experiment, and the README,
+`experiments/measured/NAME.json` holds the results of a benchmark, or of the default preset of an experiment, and one of `PAGES`,
 between `<!-- measured: NAME -->` and `<!-- /measured -->`, what `TABLES[NAME]` makes of them (of `NAME/PART`, of a part of them);
 `experiments/figures` holds the drawings that it shows.
 """
@@ -25,6 +25,7 @@ from experiments.readme_benchmarks import BENCHMARKS, model_of, sweep, without_t
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "experiments" / "measured"
 FIGURES = ROOT / "experiments" / "figures"
+PAGES = (ROOT / "README.md", ROOT / "experiments" / "README.md")
 Results = Mapping[str, Any]
 
 
@@ -40,7 +41,7 @@ def keep(folder: Path) -> str:
     name, preset = results.get("experiment"), results.get("preset")
     if name not in TABLES or preset != "default":
         raise RunError(
-            f"{folder} holds {preset} results of {name}; the README shows the default ones of {', '.join(TABLES)}"
+            f"{folder} holds {preset} results of {name}; what is shown are the default ones of {', '.join(TABLES)}"
         )
     manifest = read_json(folder / "manifest.json")
     sizes = json.loads(
@@ -77,7 +78,7 @@ def keep_benchmark(results: Results) -> str:
     """
     name = f"benchmark-{results['benchmark']}"
     if name not in TABLES:
-        raise RunError(f"the README shows no benchmark {results['benchmark']!r}")
+        raise RunError(f"there is no table for the benchmark {results['benchmark']!r}")
     if "unfinished" in results:
         raise RunError(f"this benchmark {results['benchmark']!r} was interrupted; run its command again")
     path = MEASURED / f"{name}.json"
@@ -91,8 +92,8 @@ def keep_benchmark(results: Results) -> str:
     return name
 
 
-def written(readme: str) -> str:
-    """The README with every table made anew."""
+def written(page: str) -> str:
+    """A page with every table made anew."""
 
     def table(found: re.Match[str]) -> str:
         file = f"{found[1].partition('/')[0]}.json"
@@ -100,7 +101,7 @@ def written(readme: str) -> str:
         shown = [TABLES[found[1]](results), *told(results, file)]
         return f"<!-- measured: {found[1]} -->\n" + "\n\n".join(shown) + "\n<!-- /measured -->"
 
-    return re.sub(r"<!-- measured: ([\w/-]+) -->\n.*?<!-- /measured -->", table, readme, flags=re.DOTALL)
+    return re.sub(r"<!-- measured: ([\w/-]+) -->\n.*?<!-- /measured -->", table, page, flags=re.DOTALL)
 
 
 def told(results: Results, file: str) -> list[str]:
@@ -298,15 +299,15 @@ TABLES: dict[str, Callable[[Results], str]] = {
     **{f"benchmark-{name}": table for name, table in BENCHMARKS.items()},
     "benchmark-training/sweep": sweep,
 }
-DRAWINGS: dict[str, tuple[str, ...]] = {"prompt-change": ("following.svg",)}
+DRAWINGS: dict[str, tuple[str, ...]] = {"prompt-change": ("following.svg",), "transfer": ("auroc-matrix.svg",)}
 
 
 def main(folders: Sequence[str]) -> None:
-    """Keep the results of these folders, and write the README."""
+    """Keep the results of these folders, and write the pages."""
     for folder in folders:
         keep(Path(folder))
-    path = ROOT / "README.md"
-    write_text(path, written(path.read_text(encoding="utf-8")))
+    for page in PAGES:
+        write_text(page, written(page.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

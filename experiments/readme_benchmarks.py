@@ -1,4 +1,4 @@
-"""What the README says of benchmarks, made of their kept results.
+"""What the READMEs say of benchmarks, made of their kept results.
 
 Results of one benchmark are kept by model; where a sentence or a table needs a part that was not measured, it is left out.
 """

@@ -1,8 +1,9 @@
-"""The README's tables are what the kept results make of them."""
+"""Tables of the READMEs are what the kept results make of them."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,16 @@ from elicit.errors import RunError
 from experiments import readme, readme_benchmarks
 
 
-def test_the_readme_holds_what_was_measured() -> None:
-    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.written(text) == text
-    assert all(f"<!-- measured: {path.stem} -->" in text for path in readme.MEASURED.glob("*.json"))
+def test_the_pages_hold_what_was_measured() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in readme.PAGES]
+    assert [readme.written(page) for page in pages] == pages
+    assert all(f"<!-- measured: {path.stem} -->" in "".join(pages) for path in readme.MEASURED.glob("*.json"))
+    shown = {
+        (at.parent / path).resolve()
+        for at, page in zip(readme.PAGES, pages, strict=True)
+        for path in re.findall(r"!\[[^]]+\]\((.+?)\)", page)
+    }
+    assert shown == set(readme.FIGURES.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,7 @@ def test_results_of_a_benchmark_are_kept_by_model_and_without_single_texts(
     assert [row["right_share"] for row in held["gemma-3-270m"]["rows"]] == [0.5, 0.5, 0.9, 0.9]
     assert "right" not in held["gemma-3-270m"]["rows"][0]
     assert "(.40 [.20, .50])" in readme.TABLES["benchmark-search"]({"by_model": held})  # of the default model
-    for wrong, said in (({"benchmark": "toy"}, "no benchmark 'toy'"), ({"unfinished": True}, "was interrupted")):
+    for wrong, said in (({"benchmark": "toy"}, "the benchmark 'toy'"), ({"unfinished": True}, "was interrupted")):
         with pytest.raises(RunError, match=said):
             kept_by(BENCHMARK | wrong, at=tmp_path, monkeypatch=monkeypatch)
 
