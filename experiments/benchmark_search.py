@@ -251,7 +251,7 @@ def labels_of(monitor: VerdictMonitor, name: str, method: str, size: int, seed: 
     since = time.perf_counter()
     if method == "verdicts":
         pool = Pool.of(monitor, part.unlabelled(), size)
-        found, details = labels_from_scores(monitor, part.unlabelled()), {}
+        (found, _), details = labels_from_scores(monitor, part.unlabelled()), {}
         cost = round(pool.tokens_of_verdicts() / len(pool))
     else:
         elicited = elicit_monitor(monitor, part.unlabelled(), method, seed)

@@ -96,13 +96,14 @@ class UnlabelledDomain:
         return replace(self, ids=_pick(self.ids, at), texts=_pick(self.texts, at), groups=_pick(self.groups, at))
 
     def with_rules(self, *rules: Rule) -> UnlabelledDomain:
-        """The same texts under consistency rules.
+        """The same texts under these consistency rules, beside those that they are under already.
 
         Raises:
             DomainError: a rule names a group that no text has, or the rules contradict each other.
         """
-        check_rules(self.name, rules, self.groups)
-        return replace(self, rules=rules)
+        together = tuple(dict.fromkeys((*self.rules, *rules)))
+        check_rules(self.name, together, self.groups)
+        return replace(self, rules=together)
 
     def sample(self, size: int) -> UnlabelledDomain:
         """At most `size` rows, chosen and ordered by a hash of their text; rows that rules tie together come together."""

@@ -124,7 +124,10 @@ def check_rules(name: str, rules: Sequence[Rule], groups: Sequence[str | None]) 
         for group in rule.groups:
             if group not in known:
                 some = ", ".join(repr(group) for group in sorted(known)[:3]) or "none"
-                raise DomainError(f"{name}: {rule} names the group {group!r}, which no text has; there are {some}, …")
+                raise DomainError(
+                    f"{name}: {rule} names the group {group!r}, which no text has (of texts that repeat each other the first is "
+                    f"kept, with its group); there are {some}, …"
+                )
     pairs = list(islice(_pairs(rules, groups), MOST_PAIRS + 1))
     if len(pairs) > MOST_PAIRS:
         sizes = Counter(group for group in groups if group is not None)

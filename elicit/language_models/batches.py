@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -73,17 +74,23 @@ def padded(lengths: Sequence[int], budget: int) -> int:
 
 
 def token_budget(model: torch.nn.Module) -> int:
-    """Tokens per batch that fit the free memory beside the weights; more than 16,384 gain nothing.
+    """Tokens per batch that fit the memory beside the weights; more than 16,384 gain nothing.
 
-    On a CPU some hundred tokens keep the cores busy, and larger activations no longer fit their caches.
+    On a CPU some hundred tokens keep the cores busy, and larger activations no longer fit their caches. In bfloat16 readings depend
+    a little on their batch, so it must not depend on what else the memory holds at the moment; where that is too much, batches are
+    halved.
     """
     parameter = next(model.parameters())
     if parameter.device.type != "cuda":
         return BUDGETS["cpu"]
-    free, _ = torch.cuda.mem_get_info(parameter.device)
+    _, total = torch.cuda.mem_get_info(parameter.device)
+    weights = sum(each.nbytes for each in model.parameters() if each.device == parameter.device)
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     per_token = parameter.element_size() * (12 * config.hidden_size + 2 * config.num_hidden_layers * config.hidden_size)
-    return int(min(BUDGETS["cuda"], max(512, 0.5 * free / per_token)))
+    fitting = max(512, 0.5 * (total - weights) / per_token)
+    return min(
+        BUDGETS["cuda"], 1 << int(math.log2(fitting))
+    )  # a power of two: an adapter more or less does not change it
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -164,15 +164,21 @@ class EndpointModel(LanguageModel):
         description: str,
         sampled: Sequence[int] = (),
     ) -> list[Reading]:
-        """A server answers at the end of a prompt alone: each place is one of its own, and the verdict mass comes with it."""
+        """A server answers at the end of a prompt alone: each place is one of its own, and the verdict mass comes with it.
+
+        A place without an answer is NaN; why it has none is said where the sequence has none at all.
+        """
         contexts = [suffix[: at + 1] for suffix, places in zip(suffixes, reads, strict=True) for at in places]
         answers = iter(self._ask(prefix, contexts, prompt, description))
         out: list[Reading] = []
         for places in reads:
             found = [next(answers) for _ in places]
-            refused = next((one for one in found if isinstance(one, str)), None)
             known = [one for one in found if isinstance(one, tuple)]
-            out.append(refused if refused is not None else np.array([*(odds for odds, _ in known), known[-1][1]]))
+            if known:
+                odds = [one[0] if isinstance(one, tuple) else np.nan for one in found]
+                out.append(np.array([*odds, known[-1][1]]))
+            else:
+                out.append(str(found[0]))
         return out
 
     def _ask(

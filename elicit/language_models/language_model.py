@@ -217,10 +217,10 @@ class LanguageModel(ABC):
             last_only: read the last text of each sequence alone.
 
         Returns:
-            one (k,) array per pack, or (1,) of the last texts.
+            one (k,) array per pack, or (1,) of the last texts; NaN where a verdict cannot be read.
 
         Raises:
-            PromptError: a sequence does not fit into the context, or cannot be read.
+            PromptError: a sequence does not fit into the context, or no verdict at all can be read.
         """
         prompt = self.prompt(question)
         sequences, reads = [], []
@@ -233,13 +233,14 @@ class LanguageModel(ABC):
                 )
             sequences.append(sequence)
             reads.append(at[-1:] if last_only else at)
-        values = []
-        for found in self._read(prompt.head, sequences, reads, prompt, description):
-            if isinstance(found, str):
-                raise PromptError(f"{self.name}: in a few-shot context, {found}")
-            if not np.isfinite(found[:-1]).all():
-                raise PromptError(f"{self.name}: in a few-shot context, {NOT_FINITE}")
-            values.append(found[:-1])
+        found = self._read(prompt.head, sequences, reads, prompt, description)
+        values = [
+            np.full(len(at), np.nan) if isinstance(read, str) else np.where(np.isfinite(read[:-1]), read[:-1], np.nan)
+            for read, at in zip(found, reads, strict=True)
+        ]
+        if values and not any(np.isfinite(read).any() for read in values):
+            why = next((read for read in found if isinstance(read, str)), NOT_FINITE)
+            raise PromptError(f"{self.name}: in a few-shot context, {why}")
         return values
 
     def generate(

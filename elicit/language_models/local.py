@@ -32,7 +32,7 @@ from elicit.language_models.prompts import (
 )
 from elicit.language_models.readings import that_fit
 from elicit.language_models.states import StateCache, States
-from elicit.language_models.weights import Weights, hash_of_files, linear_names
+from elicit.language_models.weights import Weights, checksum, hash_of_files, linear_names
 from elicit.processes import count, spread, together, works_for_another
 from elicit.progress import progress
 
@@ -197,7 +197,7 @@ class LocalModel(LanguageModel):
         return len(self.engine.layers)
 
     def fingerprint(self) -> str:
-        """Hash of configuration, a sample of every weight, the tokenizer, and the whole adapter; computed once."""
+        """Hash of configuration, weights, the tokenizer, and the adapter; computed once."""
         if self._fingerprint is None:
             self._fingerprint = self._compute_fingerprint()
         return self._fingerprint
@@ -211,11 +211,8 @@ class LocalModel(LanguageModel):
         for name, parameter in self.transformers_model.named_parameters():
             if "lora_" in name:
                 continue
-            flat = parameter.detach().flatten()
-            part = flat[:: max(1, flat.numel() // 512)][:512].float().cpu().numpy()
-            digest.update(
-                name.replace(".base_layer", "").encode() + str(tuple(parameter.shape)).encode() + part.tobytes()
-            )
+            name = name.replace(".base_layer", "")
+            digest.update(f"{name} {tuple(parameter.shape)} {checksum(parameter)}".encode())
         digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
         digest.update(f"{self.tokenizer.chat_template} {self.max_text_tokens}".encode())
         digest.update(self._adapter_hash.encode())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from elicit.language_models.readings import Readings
+from elicit.monitors.calibration import Calibration
 
 ERRORS = 2.0  # standard errors within which a figure can be chance
 DRIFT = 0.25  # share of the labels that may leave the verdicts
@@ -27,6 +27,20 @@ def degenerate(labels: NDArray[np.bool_]) -> list[str]:
     return [f"degenerate: {max(share, 1 - share):.0%} of the labels are alike"] if min(share, 1 - share) < 0.02 else []
 
 
+def one_group(calibration: Calibration) -> list[str]:
+    """An alarm where the verdicts that labels start from do not fall into two groups.
+
+    Nothing then says that they tell the classes apart, and by the median half of them are flagged and half of the labels sure,
+    whatever they mean.
+    """
+    if calibration.kind == "mixture":
+        return []
+    return [
+        "the verdicts do not fall into two groups: they may not tell the classes apart, and how sure a label is says only how far "
+        "from the middle its text stands"
+    ]
+
+
 def drifted(share: float | None) -> list[str]:
     """An alarm where many labels are not those of the monitor's own verdicts."""
     if share is None or share <= DRIFT:
@@ -34,14 +48,22 @@ def drifted(share: float | None) -> list[str]:
     return [f"{share:.0%} of the labels left the monitor's verdict: it may have found another feature"]
 
 
-def low_mass(read: Readings) -> list[str]:
-    """An alarm where a model puts little of its probability on the verdict words."""
-    if not np.isfinite(read.verdict_mass).any():
+def low_mass(verdict_mass: NDArray[np.float64]) -> list[str]:
+    """An alarm where a model puts little of its probability, (n,) with NaN where it is not known, on the verdict words."""
+    if not np.isfinite(verdict_mass).any():
         return []
-    mass = float(np.nanmean(read.verdict_mass))
+    mass = float(np.nanmean(verdict_mass))
     if mass >= LOW_MASS:
         return []
     return [f"only {mass:.0%} of the model's probability is on the verdict words: the question is often not answered"]
+
+
+def unread(readings: Sequence[NDArray[np.float64]]) -> list[str]:
+    """An alarm where verdicts behind examples could not be read; a search goes on without them."""
+    missing = sum(int(np.isnan(read).sum()) for read in readings)
+    if not missing:
+        return []
+    return [f"{missing} of {sum(map(len, readings))} verdicts behind examples could not be read, and count for nothing"]
 
 
 def without_examples(examples: Sequence[object]) -> list[str]:

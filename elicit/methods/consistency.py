@@ -36,12 +36,22 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of, repair
-from elicit.methods.alarms import ERRORS, degenerate, drifted, label_entropy, left_out, low_mass, without_examples
+from elicit.methods.alarms import (
+    ERRORS,
+    degenerate,
+    drifted,
+    label_entropy,
+    left_out,
+    low_mass,
+    one_group,
+    unread,
+    without_examples,
+)
 from elicit.methods.cost import Pass, Sizes
-from elicit.methods.evidence import Evidence, prior_log_odds
+from elicit.methods.evidence import SURE, Evidence, prior_log_odds
 from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
-from elicit.monitors.calibration import fit_calibration
+from elicit.monitors.calibration import Calibration, fit_calibration
 from elicit.monitors.context import ContextMonitor
 from elicit.monitors.verdict import VerdictMonitor
 
@@ -83,16 +93,21 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
     rng = np.random.default_rng(seed)
     alone = pool.tokens_of_verdicts()
     tokens = [alone]
+    readings: list[Floats] = []
 
     def read(packs: Sequence[Sequence[int]], labels: Bools) -> list[Floats]:
         tokens.extend(map(pool.tokens, packs))
-        return pool.read(packs, labels, f"consistency {target.name}")
+        found = pool.read(packs, labels, f"consistency {target.name}")
+        readings.extend(found)
+        return found
 
     pairs = pairs_of(target.rules, pool.groups)
     found = search(
         verdicts, read, lambda: pool.packs(rng.permutation(len(pool)).tolist(), pack_size(len(pool))), pairs, rng
     )
-    context = ContextMonitor(pool.model, pool.question, _examples(pool, found, rng), found.slope, found.evidence.gain)
+    context = ContextMonitor(
+        pool.model, pool.question, _examples(pool, found, rng), found.calibration.slope, found.evidence.gain
+    )
     labelling = Labelling(pool.ids, found.labels, found.log_odds)
     details = found.details() | {
         "unsure": int(labelling.unsure.sum()),
@@ -103,7 +118,8 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
         details["verdict_mass"] = round(float(np.nanmean(zero.verdict_mass)), 4)
     warnings = (
         *found.warnings(),
-        *low_mass(zero),
+        *low_mass(zero.verdict_mass),
+        *unread(readings),
         *left_out(len(pool), target.texts),
         *without_examples(context.contexts),
     )
@@ -118,7 +134,7 @@ class Found:
         log_odds: (n,) of each text's label: verdict plus the evidence of the labels in its contexts.
         labels: (n,) the most probable labels that obey the rules.
         prior: (n,) log-odds of the verdict, alone and in context.
-        slope: by which a verdict's logits count in `log_odds`.
+        calibration: of the verdicts, alone and in context, that gave the prior.
         evidence: by which odd readings count.
         objectives: (c,) of each chain, in bits per text by which contexts predict the labels better than their share does.
         reliability: correlation of the verdict alone with the verdict in context, two readings of one thing.
@@ -131,7 +147,7 @@ class Found:
     log_odds: Floats
     labels: Bools
     prior: Floats
-    slope: float
+    calibration: Calibration
     evidence: Evidence
     objectives: tuple[float, ...]
     reliability: float
@@ -170,7 +186,7 @@ class Found:
             )
         if self.agreement < 0.8:
             alarms.append(f"restarts agree on {self.agreement:.0%} of the labels only")
-        return (*alarms, *drifted(self.drift))
+        return (*alarms, *one_group(self.calibration), *drifted(self.drift))
 
 
 def search(
@@ -191,14 +207,15 @@ def search(
     """
     count = len(verdicts)
     even = Readings(count)
-    prior, slope = _prior(verdicts)
+    prior, calibration = _prior(verdicts)
     alone = prior > 0
     chains: list[Readings] = []
 
     def weighed(odd: Readings) -> tuple[Evidence, Floats]:
         """By what odd readings count, and (n,) what they say: nothing of a text without one."""
         evidence = Evidence.of(odd.mean()[odd.known], np.tanh(prior / 2)[odd.known])
-        return evidence, np.where(odd.known, evidence.log_odds(odd.mean()), 0.0)
+        # Of few texts one may seem to tell all; it counts for no more than a verdict may.
+        return evidence, np.where(odd.known, np.clip(evidence.log_odds(odd.mean()), -SURE, SURE), 0.0)
 
     for chain in range(CHAINS):
         # The first starts from the verdicts, the others from labels that are drawn as likely as the verdicts make them.
@@ -209,7 +226,7 @@ def search(
             even.add(new, [(a + b) / 2 for a, b in zip(plus, minus, strict=True)])
             odd.add(new, [(a - b) / 2 for a, b in zip(plus, minus, strict=True)])
             in_context = np.where(even.known, even.mean(), verdicts - verdicts.mean())
-            prior, slope = _prior((verdicts + in_context) / 2)
+            prior, calibration = _prior((verdicts + in_context) / 2)
             _, said = weighed(odd)
             labels = repair(prior + said, pairs)
         chains.append(odd)
@@ -227,7 +244,7 @@ def search(
         log_odds=log_odds,
         labels=labels,
         prior=prior,
-        slope=slope,
+        calibration=calibration,
         evidence=evidence,
         objectives=tuple(objectives),
         reliability=_correlation(verdicts[even.known], even.mean()[even.known]),
@@ -250,10 +267,14 @@ class Readings:
         self._total, self._count = np.zeros(count), np.zeros(count)
 
     def add(self, packs: Sequence[Sequence[int]], values: Sequence[Floats]) -> None:
-        """One reading per row, but for the first of each sequence, before which no label stands."""
+        """One reading per row, NaN where there is none, but for the first of each sequence, before which no label stands."""
         longest = max(map(len, values))
         for place in range(1, longest):
-            there = [(pack[place], read[place]) for pack, read in zip(packs, values, strict=True) if place < len(read)]
+            there = [
+                (pack[place], read[place])
+                for pack, read in zip(packs, values, strict=True)
+                if place < len(read) and np.isfinite(read[place])
+            ]
             if len(there) < 2:  # nothing to compare it with
                 continue
             rows = np.array([row for row, _ in there])
@@ -271,10 +292,10 @@ class Readings:
         return np.asarray(self._total / np.maximum(self._count, 1))
 
 
-def _prior(verdicts: Floats) -> tuple[Floats, float]:
-    """(n,) log-odds of the labels from verdicts alone, and how much a verdict's logit counts in them."""
+def _prior(verdicts: Floats) -> tuple[Floats, Calibration]:
+    """(n,) log-odds of the labels from verdicts alone, and the calibration that gives them."""
     calibration = fit_calibration(verdicts)
-    return prior_log_odds(calibration, verdicts), calibration.slope
+    return prior_log_odds(calibration, verdicts), calibration
 
 
 def _correlation(first: Floats, second: Floats) -> float:

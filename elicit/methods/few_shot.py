@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
-from elicit.methods.alarms import low_mass, without_examples
+from elicit.methods.alarms import degenerate, low_mass, unread, without_examples
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.pool import Pool
 from elicit.methods.registry import Elicited, label_free
@@ -60,7 +60,7 @@ def _cost_of_bootstrap(sizes: Sizes) -> Iterator[Pass]:
     _cost_of_bootstrap,
 )
 def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicited:
-    """A few-shot monitor with the most confident self-labelled examples, half of them flagged.
+    """A few-shot monitor with the most confident self-labelled examples, half of them flagged where readings differ.
 
     The examples' labels start from the monitor's zero-shot verdicts, split at their median.
     """
@@ -70,10 +70,11 @@ def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> E
     start = first.values
     odds = np.where(np.isfinite(start), start, np.nanmedian(start))
     flagged = _upper_half(odds)
-    changes = []
+    changes, readings = [], list[Floats]()
     for round_ in range(ROUNDS):
         where = [rows for _ in range(PACKINGS) for rows in pool.packs(rng.permutation(len(pool)).tolist(), SHOTS)]
         read = pool.read(where, flagged, f"bootstrap, round {round_ + 1} of {ROUNDS}")
+        readings += read
         odds = _mean_by_row(read, where, len(pool))
         before, flagged = flagged, _upper_half(odds)
         changes.append(int((before != flagged).sum()))
@@ -82,24 +83,32 @@ def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> E
     surest = [row for pair in zip(order[:half], order[::-1][:half], strict=True) for row in pair]
     chosen = rng.permutation(pool.examples(surest))
     shots = [(pool.texts[row], bool(flagged[row])) for row in chosen]
-    details = {"pool": len(pool), "rounds": ROUNDS, "labels_changed_per_round": changes}
-    warnings = [*low_mass(first), *without_examples(shots)]
+    details = {
+        "pool": len(pool),
+        "rounds": ROUNDS,
+        "flagged_share": round(float(flagged.mean()), 4),
+        "labels_changed_per_round": changes,
+    }
+    warnings = [*degenerate(flagged), *low_mass(first.verdict_mass), *unread(readings), *without_examples(shots)]
     if changes[-1] > STILL * len(pool):
         warnings.append(f"{changes[-1] / len(pool):.0%} of the labels still changed in the last round")
     return Elicited(FewShotMonitor(pool.model, pool.question, shots), details, tuple(warnings))
 
 
 def _mean_by_row(read: list[Floats], where: list[list[int]], count: int) -> Floats:
-    """Mean over packings of each text's log-odds, less the mean at its place in the sequence.
+    """Mean over packings of each text's log-odds, less the mean at its place in the sequence; 0 for one that was not read.
 
     Log-odds drift with the number of examples that stand before a text; what counts is a text against others at its place.
     """
-    longest = max(len(values) for values in read)
-    by_place = [np.mean([values[place] for values in read if place < len(values)]) for place in range(longest)]
-    total = np.zeros(count)
-    for values, rows in zip(read, where, strict=True):
-        total[rows] += values - np.array(by_place[: len(values)])
-    return np.asarray(total / PACKINGS)
+    total, times = np.zeros(count), np.zeros(count)
+    for place in range(max(len(values) for values in read)):
+        there = [(rows[place], values[place]) for values, rows in zip(read, where, strict=True) if place < len(values)]
+        at, values = (np.array(column) for column in zip(*there, strict=True))
+        known = np.isfinite(values)
+        if known.any():  # a text may stand at one place in both packings
+            np.add.at(total, at[known], values[known] - values[known].mean())
+            np.add.at(times, at[known], 1)
+    return np.asarray(total / np.maximum(times, 1))
 
 
 def _upper_half(odds: Floats) -> NDArray[np.bool_]:

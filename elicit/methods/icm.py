@@ -6,8 +6,8 @@ those that share a rule with a labelled text a hundred times as often until they
 model prefers after all others, mends broken rules, and keeps the change when U rises, or by chance as in simulated annealing. P is
 a mean: every log-probability is negative, so that under the sum in the paper's equation no text would ever be added. (The authors'
 code takes the mean of the labels' log-odds.) As there, half of the first K are flagged. Two things are not as there: probabilities
-are those of the two verdict words alone, and a text that has the label that the model prefers is not drawn again before another
-label changes; when all have, the search is over.
+are those of the two verdict words alone, and a text that has the label that the model prefers, or that rules leave it, is not drawn
+again before another label changes; when that holds of all, the search is over.
 
 This is the reference beside which `consistency` stands. Each step reads the label of every text again after all others, so
 labelling N texts of L tokens takes about N³L/3 tokens; the pool is therefore small, and it must fit into one context.
@@ -23,10 +23,20 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of
-from elicit.methods.alarms import ERRORS, degenerate, drifted, label_entropy, left_out, low_mass, without_examples
+from elicit.methods.alarms import (
+    ERRORS,
+    degenerate,
+    drifted,
+    label_entropy,
+    left_out,
+    low_mass,
+    unread,
+    without_examples,
+)
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
+from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.few_shot import FewShotMonitor
 from elicit.monitors.verdict import VerdictMonitor
 
@@ -41,7 +51,7 @@ STEPS_PER_TEXT = 12  # as many as the authors' 3,000 for 256 texts
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Labels = dict[int, bool]
-# Log-odds of each row's label being 1 after a context of labelled rows.
+# Log-odds of each row's label being 1 after a context of labelled rows; NaN where they cannot be read.
 Score = Callable[[Sequence[tuple[Labels, int]]], list[float]]
 
 
@@ -65,29 +75,36 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
     """A few-shot monitor whose examples are the labels that the search found."""
     pool = Pool.of(monitor, target, POOL).that_fits_one_context()
     cost = {"requests": 0, "tokens": 0}
+    readings: list[Floats] = []
 
     def read(asked: Sequence[tuple[Labels, int]]) -> list[float]:
         packs = [[*((pool.encoded[other], label) for other, label in sorted(context.items())), (pool.encoded[row], False)]
                  for context, row in asked]  # fmt: skip
         values = pool.model.packed_log_odds(pool.question, packs, f"icm {target.name}", last_only=True)
+        readings.extend(values)
         return [float(value) for (value,) in values]
+
+    def tokens_of(asked: Sequence[tuple[Labels, int]]) -> int:
+        return sum(pool.tokens([*context, row]) for context, row in asked)
 
     def score(asked: Sequence[tuple[Labels, int]]) -> list[float]:
         cost["requests"] += len(asked)
-        cost["tokens"] += sum(pool.tokens([*context, row]) for context, row in asked)
+        cost["tokens"] += tokens_of(asked)
         return read(asked)
 
     found = search(score, len(pool), pairs_of(target.rules, pool.groups), np.random.default_rng(seed))
     rows = sorted(found.labels)
     labels = np.array([found.labels[row] for row in rows])
     labelling = Labelling(tuple(pool.ids[row] for row in rows), labels, np.array([found.log_odds[row] for row in rows]))
-    # For the alarms alone, as are the verdicts: neither belongs to the algorithm, or to its cost.
+    # For the alarms alone, as are the verdicts: neither belongs to the algorithm, and its cost is counted without them.
     opposite = {row: not label for row, label in found.labels.items()}
-    lead = flip_lead(labels, labelling.log_odds, np.array(read([(_without(opposite, row), row) for row in rows])))
+    inverted = [(_without(opposite, row), row) for row in rows]
+    lead = flip_lead(labels, labelling.log_odds, np.nan_to_num(read(inverted), nan=0.0))
     alone = pool.model.log_odds(pool.question, pool.texts, description=f"icm {target.name}, verdicts")
     verdicts = alone.values[rows]
     told = np.isfinite(verdicts)
-    drift = round(float(np.mean(labels[told] != (verdicts[told] > 0))), 4) if told.any() else None
+    by_verdict = fit_calibration(verdicts).flagged(verdicts)
+    drift = round(float(np.mean(labels[told] != by_verdict[told])), 4) if told.any() else None
     # All of them where they leave half of the context to the text behind them.
     chosen = pool.examples([rows[at] for at in surest_of_each(labels, labelling.log_odds)])
     shots = [(pool.texts[row], found.labels[row]) for row in sorted(chosen)]
@@ -102,6 +119,7 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         "shots": len(shots),
         "requests_per_label": round(cost["requests"] / len(found.labels), 1),
         "tokens_per_label": round(cost["tokens"] / len(found.labels)),
+        "tokens_of_alarms_per_label": round((tokens_of(inverted) + pool.tokens_of_verdicts()) / len(found.labels)),
     }
     if np.isfinite(mean_lead := balanced_lead(labels, lead)[0]):
         details["lead_over_inverted"] = round(mean_lead, 4)
@@ -111,7 +129,8 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         *degenerate(labels),
         *symmetric(labels, lead),
         *drifted(drift),
-        *low_mass(alone),
+        *low_mass(alone.verdict_mass),
+        *unread(readings),
         *left_out(len(pool), target.texts),
         *without_examples(shots),
     ]
@@ -148,11 +167,11 @@ class _Objective:
         return ALPHA * float(-np.logaddexp(0, -signed).mean()) - len(self.broken(labels))
 
     def log_odds(self, labels: Labels) -> dict[int, float]:
-        """Log-odds of each label after all the others."""
+        """Log-odds of each label after all the others; 0 where they cannot be read."""
         key = tuple(sorted(labels.items()))
         if key not in self._held:
-            odds = self.score([(_without(labels, row), row) for row in labels])
-            self._held[key] = dict(zip(labels, odds, strict=True))
+            odds = np.nan_to_num(self.score([(_without(labels, row), row) for row in labels]), nan=0.0)
+            self._held[key] = dict(zip(labels, map(float, odds), strict=True))
         return self._held[key]
 
     def broken(self, labels: Labels) -> list[Pair]:
@@ -180,20 +199,32 @@ def search(score: Score, count: int, pairs: Sequence[Pair], rng: np.random.Gener
     unmoved: set[int] = set()  # texts that already have the label that the model prefers: all of them, and it is over
     while found.steps < STEPS_PER_TEXT * count and len(unmoved) < count:
         found.steps += 1
-        temperature = max(LAST_TEMPERATURE, FIRST_TEMPERATURE / (1 + COOLING * np.log(found.steps)))
         row = _draw([row for row in range(count) if row not in unmoved], found.labels, pairs, rng)
-        preferred = score([(_without(found.labels, row), row)])[0] > 0
-        if found.labels.get(row) == preferred:
+        (odds,) = score([(_without(found.labels, row), row)])
+        preferred = found.labels.get(row) if np.isnan(odds) else bool(odds > 0)
+        proposal = found.labels
+        if preferred is not None and preferred != found.labels.get(row):
+            proposal = _mended(found.labels | {row: preferred}, objective, rng)
+        if proposal == found.labels:
             unmoved.add(row)
             continue
-        proposal = _mended(found.labels | {row: preferred}, objective, rng)
         gain = objective(proposal) - found.objective
-        if gain > 0 or rng.random() < np.exp(gain / temperature):
+        if accepts(gain, temperature(found.steps), rng):
             found.labels, found.objective = proposal, found.objective + gain
             found.accepted += 1
             unmoved.clear()
     found.log_odds = objective.log_odds(found.labels)
     return found
+
+
+def temperature(step: int) -> float:
+    """Of step 1, 2, …: the paper's schedule."""
+    return float(max(LAST_TEMPERATURE, FIRST_TEMPERATURE / (1 + COOLING * np.log(step))))
+
+
+def accepts(gain: float, temperature: float, rng: np.random.Generator) -> bool:
+    """Whether a change is kept: always when U rises, else with probability exp(gain / temperature)."""
+    return gain > 0 or rng.random() < np.exp(gain / temperature)
 
 
 def flip_lead(labels: Bools, log_odds: Floats, inverted: Floats) -> Floats:

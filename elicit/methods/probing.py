@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from elicit.domains import UnlabelledDomain
 from elicit.language_models.language_model import local_model
 from elicit.methods.registry import Elicited, label_free
-from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
+from elicit.methods.states import PROBE_TEXTS, cost_of_states, states_and_verdicts, upper_layers
 from elicit.monitors.probe import ProbeMonitor, contrast_pair
 from elicit.monitors.verdict import VerdictMonitor
 from probes import CCS, CRC, VINC, ContrastProbe, KMeansProbe, PCAProbe
+
+FEWEST = 2
 
 
 @label_free(
@@ -67,13 +67,15 @@ def fit_contrast_probe(probe: ContrastProbe, monitor: VerdictMonitor, target: Un
         probe: not fitted yet.
         monitor: whose model's hidden states are read; must be a model here, not a served one.
         target: texts, of which at most `PROBE_TEXTS` are used.
+
+    Raises:
+        DomainError: not even two texts can be read.
     """
     model = local_model(monitor.model, "a probe needs hidden states")
     texts = target.sample(PROBE_TEXTS)
-    layers = upper_layers(model.layers)
-    states = model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
+    states, usable = states_and_verdicts(model, texts, FEWEST)
     assert states.log_odds is not None
-    usable = states.usable & np.isfinite(states.log_odds)
+    layers = upper_layers(model.layers)
     flagged, cleared = contrast_pair(states)
     probe.fit(flagged[usable], cleared[usable])
     probe.orient(states.log_odds[usable])

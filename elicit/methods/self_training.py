@@ -19,7 +19,7 @@ from elicit.domains.domain import FEWEST_ROWS
 from elicit.domains.rules import pairs_of, repair
 from elicit.errors import DomainError
 from elicit.language_models.language_model import local_model
-from elicit.methods.alarms import DRIFT
+from elicit.methods.alarms import DRIFT, degenerate, low_mass, one_group
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.evidence import prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
@@ -75,10 +75,13 @@ def self_training(
     warnings = list[str]()
     while True:
         found = teacher(student, target, seed)
-        labelling = found.labelling or labels_from_scores(found.monitor, target.sample(PROBE_TEXTS))
+        labelling, said = found.labelling, list(found.warnings)
+        if labelling is None:
+            labelling, of_scores = labels_from_scores(found.monitor, target.sample(PROBE_TEXTS))
+            said += of_scores
         first = first or labelling
         # Of every round: a student repeats what its teacher got wrong, so that the next labels agree with it.
-        warnings += [warning for warning in found.warnings if warning not in warnings]
+        warnings += [warning for warning in said if warning not in warnings]
         if before is not None:
             changes.append(_changed(before, labelling))
         sure = labelling.labels[~labelling.unsure]
@@ -105,8 +108,8 @@ def self_training(
     return Elicited(student, details, tuple(warnings), labelling)
 
 
-def labels_from_scores(monitor: Monitor, texts: UnlabelledDomain) -> Labelling:
-    """Labels that a monitor's calibrated scores give texts, as far as the domain's rules allow them.
+def labels_from_scores(monitor: Monitor, texts: UnlabelledDomain) -> tuple[Labelling, list[str]]:
+    """Labels that a monitor's calibrated scores give texts, as far as the domain's rules allow them, and what is doubtful in them.
 
     Raises:
         DomainError: hardly any text can be scored.
@@ -117,8 +120,11 @@ def labels_from_scores(monitor: Monitor, texts: UnlabelledDomain) -> Labelling:
             f"{texts.name}: {scores.scored.sum()} texts can be scored; labels from scores need at least {FEWEST}"
         )
     read, used = scores.values[scores.scored], texts.take(np.flatnonzero(scores.scored))
-    odds = prior_log_odds(fit_calibration(read), read)
-    return Labelling(used.ids, repair(odds, pairs_of(texts.rules, used.groups)), odds)
+    calibration = fit_calibration(read)
+    odds = prior_log_odds(calibration, read)
+    labelling = Labelling(used.ids, repair(odds, pairs_of(texts.rules, used.groups)), odds)
+    mass = np.full(len(scores), np.nan) if scores.verdict_mass is None else scores.verdict_mass
+    return labelling, [*degenerate(labelling.labels), *one_group(calibration), *low_mass(mass)]
 
 
 def _changed(before: Labelling, now: Labelling) -> float:

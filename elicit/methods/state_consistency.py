@@ -33,13 +33,12 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import pairs_of, repair
-from elicit.errors import DomainError
 from elicit.language_models.language_model import MASS_SAMPLE, local_model
-from elicit.methods.alarms import degenerate, drifted, label_entropy, left_out, low_mass
+from elicit.methods.alarms import degenerate, drifted, label_entropy, left_out, low_mass, one_group
 from elicit.methods.cost import START, Pass, Sizes, Texts
 from elicit.methods.evidence import Evidence, prior_log_odds
 from elicit.methods.registry import Elicited, Labelling, label_free
-from elicit.methods.states import PROBE_TEXTS, cost_of_states, upper_layers
+from elicit.methods.states import PROBE_TEXTS, cost_of_states, states_and_verdicts, upper_layers
 from elicit.monitors.blend import BlendMonitor
 from elicit.monitors.calibration import fit_calibration
 from elicit.monitors.probe import prompt_states
@@ -78,13 +77,8 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     first = {text: row for row, text in reversed(list(enumerate(target.texts)))}
     texts = target.take(sorted(first.values())).sample(PROBE_TEXTS)
     layers = upper_layers(model.layers)
-    states = model.states(target.question, texts.texts, layers, f"hidden states {target.name}", log_odds=True)
+    states, usable = states_and_verdicts(model, texts, FEWEST)
     assert states.log_odds is not None
-    usable = states.usable & np.isfinite(states.log_odds)
-    if usable.sum() < FEWEST:
-        raise DomainError(
-            f"{target.name}: {usable.sum()} different texts can be read; state-consistency needs at least {FEWEST}"
-        )
     calibration = fit_calibration(states.log_odds[usable])
     prior = prior_log_odds(calibration, states.log_odds[usable])
     features = prompt_states(states)[usable].astype(np.float64)
@@ -100,7 +94,12 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     answered = model.log_odds(target.question, used.texts[:MASS_SAMPLE], description=f"verdict mass {target.name}")
     if np.isfinite(answered.verdict_mass).any():
         details["verdict_mass"] = round(float(np.nanmean(answered.verdict_mass)), 4)
-    warnings = (*found.warnings(prior, labels), *low_mass(answered), *left_out(len(labels), target.texts))
+    warnings = (
+        *found.warnings(prior, labels),
+        *one_group(calibration),
+        *low_mass(answered.verdict_mass),
+        *left_out(len(labels), target.texts),
+    )
     return Elicited(blend, details, warnings, labelling)
 
 

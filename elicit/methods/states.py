@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from elicit.domains import UnlabelledDomain
+from elicit.errors import DomainError
 from elicit.language_models.local import LocalModel
+from elicit.language_models.states import States
 from elicit.methods.cost import Pass, Sizes
 
 PROBE_TEXTS = 400  # texts on which a probe is fitted: beyond some hundreds the layers' directions hardly move
@@ -20,6 +25,24 @@ def cost_of_states(sizes: Sizes) -> Iterator[Pass]:
     """A probe is fitted on states of the target's training texts, and scores states: all probes of a run share them."""
     for texts in (sizes.train.at_most(PROBE_TEXTS), *sizes.scored):
         yield texts.states()
+
+
+def states_and_verdicts(model: LocalModel, texts: UnlabelledDomain, fewest: int) -> tuple[States, NDArray[np.bool_]]:
+    """Hidden states of the upper layers with verdicts, and (n,) True for the texts that have both.
+
+    Raises:
+        DomainError: fewer than `fewest` texts have them.
+    """
+    readable = texts.take([row for row, text in enumerate(texts.texts) if text.strip()])
+    if len(readable) >= fewest:
+        layers = upper_layers(model.layers)
+        states = model.states(texts.question, texts.texts, layers, f"hidden states {texts.name}", log_odds=True)
+        assert states.log_odds is not None
+        usable = states.usable & np.isfinite(states.log_odds)
+        if usable.sum() >= fewest:
+            return states, usable
+        readable = texts.take(np.flatnonzero(usable))
+    raise DomainError(f"{texts.name}: {len(readable)} different texts can be read, and at least {fewest} are needed")
 
 
 def read_upper_layers(model: LocalModel, texts: UnlabelledDomain) -> None:

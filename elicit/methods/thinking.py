@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from elicit.domains import UnlabelledDomain
-from elicit.methods.alarms import degenerate, label_entropy, left_out
+from elicit.methods.alarms import label_entropy, left_out
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.registry import Elicited, label_free
 from elicit.methods.self_training import ROUNDS, labels_from_scores, self_training
@@ -47,7 +47,7 @@ def thinking(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int, max_t
         max_tokens: of the reasoning.
     """
     found = ThinkingMonitor(monitor.model, target.question, max_tokens)
-    labelling = labels_from_scores(found, target.sample(PROBE_TEXTS))
+    labelling, warnings = labels_from_scores(found, target.sample(PROBE_TEXTS))
     labels = labelling.labels
     details = {
         "texts": len(labels),
@@ -55,7 +55,7 @@ def thinking(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int, max_t
         "mean_label_entropy_bits": label_entropy(labelling.log_odds),
         "unsure": int(labelling.unsure.sum()),
     }
-    return Elicited(found, details, (*degenerate(labels), *left_out(len(labels), target.texts)), labelling)
+    return Elicited(found, details, (*warnings, *left_out(len(labels), target.texts)), labelling)
 
 
 @label_free(

@@ -76,6 +76,12 @@ class TestDomains:
         with pytest.raises(DomainError, match="facts: the rules contradict each other"):
             domain().with_rules(Same("b", "c"), Opposite("b", "c"))
 
+    def test_further_rules_come_to_those_that_are_there(self):
+        both = domain().with_rules(Same("b", "c")).with_rules(Exclusive("a"), Same("b", "c"))
+        assert both.rules == (Same("b", "c"), Exclusive("a"))
+        with pytest.raises(DomainError, match="contradict each other"):
+            both.with_rules(Opposite("b", "c"))
+
     def test_a_group_of_thousands_is_refused_before_anything_is_solved(self):
         rows = [Row(str(i), f"text {i}", None, "all") for i in range(700)]
         with pytest.raises(

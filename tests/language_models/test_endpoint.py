@@ -400,22 +400,29 @@ def test_another_tokenizer_is_found_out_before_anything_is_written(
     assert proxy.prompts == []
 
 
-def test_a_context_that_cannot_be_read_ends_one_method_and_not_the_run(serve, make_tokenizer, tmp_path) -> None:
+@pytest.mark.parametrize("every", [1, 10])
+def test_contexts_that_cannot_be_read(every, serve, make_tokenizer, tmp_path) -> None:
+    """Searches go on without them; what a monitor with examples cannot be asked about is unscored."""
     proxy, toy = serve(dialect="llama.cpp", most=5)
     toy.context = 4096
     usual = toy.log_probabilities
-    # After examples, five tokens stand before the cleared word.
-    toy.log_probabilities = lambda ids: {
-        token: value - (2 if len(ids) > 400 and token == toy.words[1] else 0) for token, value in usual(ids).items()
-    }
+
+    def named(ids):
+        # After examples, five tokens stand before the cleared word.
+        hidden = len(ids) > 400 and sum(ids) % every == 0
+        return {token: value - (2 if hidden and token == toy.words[1] else 0) for token, value in usual(ids).items()}
+
+    toy.log_probabilities = named
     make_tokenizer().save_pretrained(tmp_path / "tokenizer")
     rows = [{"text": f"film number {i} is {'good' if i % 2 else 'bad'}", "label": i % 2} for i in range(60)]
     films = write_domain(tmp_path, "films", rows)
     name = f"endpoint:{proxy.url}#toy,tokenizer={tmp_path / 'tokenizer'}"
-    config = RunConfig(name, (), (str(films),), ("bootstrap", "untrained"))
-    bootstrap, untrained = run(config, tmp_path / "run").results["rows"]
-    assert "in a few-shot context, the verdict word 'No' is not among" in bootstrap["error"]
+    config = RunConfig(name, (), (str(films),), ("bootstrap", "consistency", "untrained"))
+    *found, untrained = run(config, tmp_path / "run").results["rows"]
     assert untrained["coverage"] == 1
+    for row in found:
+        assert any("verdicts behind examples could not be read" in warning for warning in row["warnings"])
+        assert row["coverage"] == 0 if every == 1 else row["coverage"] > 0.5
 
 
 def test_keys_are_sent_and_never_shown(serve, connect, monkeypatch, caplog) -> None:

@@ -173,6 +173,16 @@ class TestLocalModel:
         with pytest.raises(ModelError, match="is no adapter for this model"):
             base.with_adapter(tmp_path)
 
+    def test_one_changed_weight_is_another_model(self, make_model, make_tokenizer):
+        """Also where it is none of the sampled ones, in any dtype."""
+        for dtype in (torch.float32, torch.bfloat16):
+            model = make_model().to(dtype)
+            before, same = (LocalModel.from_transformers(model, make_tokenizer()).fingerprint() for _ in range(2))
+            assert before == same
+            with torch.no_grad():
+                model.get_output_embeddings().weight[3, 1] += 0.5
+            assert LocalModel.from_transformers(model, make_tokenizer()).fingerprint() != before
+
     def test_logits_that_are_no_numbers_are_a_reason(self, make_model, make_tokenizer):
         model = make_model()
         with torch.no_grad():
