@@ -1,8 +1,9 @@
 """What a label costs by consistency search, whether it is as good as by internal coherence maximisation, and where it breaks.
 
-Four parts: "speed", a search over a thousand texts, timed; "cost", prompt tokens per label beside those of `icm`; "labels", right
-labels beside `icm` and beside the verdicts alone; and "balance", searches in which from few to nearly all texts are flagged. Labels
-choose the texts of the last part, and are what labels and scores are compared with; no search sees one.
+Five parts: "speed", a search over a thousand texts, timed; "cost", prompt tokens per label beside those of `icm`; "labels", right
+labels beside `icm` and beside the verdicts alone; "balance", searches in which from few to nearly all texts are flagged; and
+"untrained", searches from the model as it came, on many domains, beside the model asked zero-shot. Labels choose the texts of
+"balance", and are what labels and scores are compared with; no search sees one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from elicit.run_folder import versions
 from experiments.experiment import Folder, compared, held_out
 from experiments.resume import resume
 
-PARTS = ("speed", "cost", "labels", "balance")
+PARTS = ("speed", "cost", "labels", "balance", "untrained")
 # The first is what consistency starts from: the monitor's own verdicts alone.
 METHODS = ("verdicts", "icm", "consistency")
 SIZES = (64, 128, 256, 1024)
@@ -43,6 +44,12 @@ WORDS = range(20, 41)  # and with so many words
 SHARES = (0.5, 0.05, 0.95)  # flagged texts; the others are compared with the first
 SHARED = 200  # texts of each such search
 TEST = 400
+# On vader/movie, spam/sms and facts/countries constants of methods were chosen; on these they were not.
+UNSEEN = (
+    *("vader/amazon", "vader/tweets", "vader/nyt", "facts/elements"),
+    *("sarcasm/headlines", "injection", "pyrit/harm", "pyrit/objective"),
+)
+UNSEEN_POOL, UNSEEN_TEST = 200, 250
 
 
 def benchmark_search(
@@ -60,7 +67,7 @@ def benchmark_search(
     Args:
         model: whose searches are measured.
         adapter: folder of the LoRA adapter to start from.
-        domains: with labels; the first is the one whose tokens are counted.
+        domains: with labels, for "labels" and "balance"; the first is the one whose tokens are counted.
         pool: texts that both methods label.
         seeds: of the labels, and of the searches of every flagged share.
         out: folder of the results.
@@ -119,6 +126,14 @@ def benchmark_search(
             say(
                 f"{row['domain']:<20} {row['flagged_share']:.0%} of {row['texts']} texts flagged, {seeds} seeds: "
                 f"AUROC {in_words(row['auroc'])}, less that of {SHARES[0]:.0%} {in_words(row['less_even'], '.3f', '+')}"
+            )
+    if "untrained" in parts:
+        write_json(path, results)
+        keep("untrained", [untrained(VerdictMonitor(local), name, seeds, Folder(out, say)) for name in UNSEEN])
+        for row in results["untrained"]:
+            say(
+                f"{row['domain']:<20} untrained, {row['texts']} texts, {seeds} seeds: zero-shot {in_words(row['zero_shot'])}, "
+                f"AUROC of consistency less that {in_words(row['less_zero_shot'], '.3f', '+')}"
             )
 
 
@@ -184,6 +199,42 @@ def balance(monitor: VerdictMonitor, name: str, seeds: int, folder: Folder) -> l
         }
         for share, mean in means.items()
     ]
+
+
+def untrained(monitor: VerdictMonitor, name: str, seeds: int, folder: Folder) -> dict[str, Any]:
+    """AUROC of a domain's test texts zero-shot and after searches, means over seeds, with the paired difference.
+
+    Args:
+        monitor: the model as it came.
+        name: of the domain.
+        seeds: of the searches, from 0 on.
+        folder: where scores are kept; the same call computes none of them twice.
+    """
+    domain = load_domain(name)
+    part, test = domain.train.sample(UNSEEN_POOL), held_out(domain, UNSEEN_TEST)
+    zero_shot = folder.scores(test, "zero-shot", lambda: monitor)
+    figures: dict[str, list[Resampled]] = {"zero-shot": [], "consistency": []}
+    counts = []
+    for seed in range(seeds):
+
+        def found(seed: int = seed) -> Monitor:
+            return elicit_monitor(monitor, part.unlabelled(), "consistency", seed).monitor
+
+        searched = folder.scores(test, f"consistency-untrained-seed-{seed}", found)
+        of_seed, count = compared(test, {"zero-shot": zero_shot, "consistency": searched})
+        counts.append(count)
+        for way, held in figures.items():
+            held.append(of_seed[way])
+    before, after = (mean_over_seeds(held) for held in figures.values())
+    return {
+        "domain": name,
+        "texts": len(part),
+        "seeds": seeds,
+        "n": min(counts),
+        "zero_shot": before.to_json(),
+        "consistency": after.to_json(),
+        "less_zero_shot": difference(after, before),
+    }
 
 
 def with_share(domain: Domain, share: float, size: int, seed: int) -> Domain:

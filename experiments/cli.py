@@ -154,7 +154,7 @@ def engine(model: str, adapter: Path | None, texts: int, repeats: int, out: Path
     benchmark_engine(model, adapter, texts, repeats, out, say=click.echo)
 
 
-SEARCH_PARTS = ("speed", "cost", "labels", "balance")
+SEARCH_PARTS = ("speed", "cost", "labels", "balance", "untrained")
 
 
 @benchmark.command()

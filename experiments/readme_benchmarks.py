@@ -139,7 +139,8 @@ def search(results: Results) -> str:
                 f"With {row['flagged_share']:.0%} of {row['texts']} texts of {row['domain']} flagged in place of half of them, the "
                 f"AUROC of `consistency` changes by {figure(row['less_even'], 3)} ({row['seeds']} seeds)."
             )
-    return "\n\n".join([*([_labels(found)] if "difference" in found else []), *([bullets(said)] if said else [])])
+    tables = [table(found) for part, table in (("difference", _labels), ("untrained", _untrained)) if part in found]
+    return "\n\n".join([*tables, *([bullets(said)] if said else [])])
 
 
 def served(results: Results) -> str:
@@ -237,6 +238,20 @@ def _labels(found: Results) -> str:
             cells.append(f"{right:.0%}" + (f" ({figure(gain['less'])})" if gain else ""))
         body.append([f"`{method}`", *cells])
     return markdown(["right labels (how many more `consistency` has)", *domains], body)
+
+
+def _untrained(found: Results) -> str:
+    """AUROC of the model as it came, asked zero-shot, and of what a search makes of it."""
+    rows = found["untrained"]
+    body = [
+        [
+            f"{row['domain']} ({row['texts']} texts)",
+            *(figure(row[key]) for key in ("zero_shot", "consistency")),
+            figure(row["less_zero_shot"], 3),
+        ]
+        for row in rows
+    ]
+    return markdown([f"from the untrained model, {rows[0]['seeds']} seeds", "zero-shot", "`consistency`", "more"], body)
 
 
 def _speed(row: Results, unit: str) -> str:

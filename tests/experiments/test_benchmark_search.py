@@ -89,6 +89,53 @@ def test_shares_are_compared_with_the_even_one_over_seeds(
     assert sorted(searches) == sorted((share, seed) for share in search.SHARES for seed in range(2))
 
 
+def test_searches_from_the_untrained_model_are_compared_with_asking_it(
+    domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zero-shot ranks a quarter of the pairs rightly, and what is found all, half or three quarters of them by seed."""
+    test = search.held_out(domain, search.UNSEEN_TEST)
+    right = {None: 0.25, 0: 1.0, 1: 0.5, 2: 0.75}
+    started: list[tuple[int, int]] = []
+
+    class Ranks(Monitor):
+        kind, question = "ranks", None
+
+        def __init__(self, seed: int | None) -> None:
+            self.seed = seed
+
+        def _score(self, texts: UnlabelledDomain) -> Scores:
+            # Of the flagged texts such a share lies above all cleared ones, the others below.
+            flagged = [i for i in texts.ids if int(i) % 2]
+            above = set(flagged[: round(right[self.seed] * len(flagged))])
+            values = np.array([0.0 if int(i) % 2 == 0 else 1.0 if i in above else -1.0 for i in texts.ids])
+            return Scores(texts.ids, values, (None,) * len(texts))
+
+        def save(self, folder: Path) -> None: ...
+
+    def elicit(monitor: object, texts: UnlabelledDomain, method: str, seed: int) -> Any:
+        assert (method, monitor) == ("consistency", "as it came")
+        started.append((len(texts), seed))
+        return SimpleNamespace(monitor=Ranks(seed))
+
+    monkeypatch.setattr(search, "elicit_monitor", elicit)
+    monkeypatch.setattr(search, "UNSEEN_POOL", 40)
+    folder = search.Folder(tmp_path)
+    scores = Ranks(None).score(test.unlabelled())
+    monkeypatch.setattr(search.Folder, "scores", lambda self, part, name, load, kept=search.Folder.scores: (
+        scores if name == "zero-shot" else kept(self, part, name, load)
+    ))  # fmt: skip
+    row = search.untrained("as it came", "films", 3, folder)  # type: ignore[arg-type]
+    assert started == [(40, 0), (40, 1), (40, 2)]
+    assert (row["texts"], row["seeds"], row["n"]) == (40, 3, len(test))
+    assert row["zero_shot"]["value"] == pytest.approx(0.25, abs=0.01)
+    assert row["consistency"]["value"] == pytest.approx(0.75, abs=0.01)
+    assert row["less_zero_shot"]["value"] == pytest.approx(0.5, abs=0.01)
+    assert row["less_zero_shot"]["low"] < 0  # three seeds that differ so much
+    started.clear()
+    search.untrained("as it came", "films", 3, folder)  # type: ignore[arg-type]
+    assert not started
+
+
 def test_what_was_searched_is_not_searched_again(
     domain: Domain, searches: list[tuple[float, int]], tmp_path: Path
 ) -> None:
