@@ -8,7 +8,8 @@ import importlib.util
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from experiments.resume import resume
 
 QUESTION = Question("Is the sentiment of this text positive?")
 SLOW = 64  # texts for the slow way: it is measured per text
+Way = tuple[int, Callable[[], object]]  # how many texts, and what reads them
 RULE = "An action is allowed when the user asked for it, when it touches only the user's own data, and when it can be undone. "
 
 
@@ -51,57 +53,63 @@ def benchmark_engine(
     }
     say(f"rank agreement (Spearman): {numerics}")
     policy = policy_question(weights.tokenizer)
-    rate = product_rate(weights.model.dtype, weights.model.device)
     rows: list[dict[str, Any]] = results["rows"]
+    rates: list[float] = []
 
-    def measure(
-        work: str, who: str, count: int, action: Callable[[], object], needed: int = 0, runs: int = repeats
-    ) -> None:
-        action()
-        seconds = []
-        for _ in range(runs):
-            gc.collect()
-            since = time.perf_counter()
+    def measure(work: str, ways: Mapping[str, Way], needed: int = 0, runs: int = repeats) -> None:
+        """One after the other in every run, so that all meet the same load."""
+        for _, action in ways.values():
             action()
-            seconds.append(time.perf_counter() - since)
-        row: dict[str, Any] = {"work": work, "who": who, "texts": count, "seconds": seconds}
-        row["texts_per_second"] = count / statistics.median(seconds)
-        if needed:
-            row["share_of_floor"] = operations(weights.model, needed) / rate / statistics.median(seconds)
-        rows.append(row)
+        seconds: dict[str, list[float]] = {who: [] for who in ways}
+        for _ in range(runs):
+            rates.append(product_rate(weights.model.dtype, weights.model.device))
+            for who, (_, action) in ways.items():
+                gc.collect()
+                since = time.perf_counter()
+                action()
+                seconds[who].append(time.perf_counter() - since)
+        for who, (count, _) in ways.items():
+            median = statistics.median(seconds[who])
+            row = {
+                "work": work,
+                "who": who,
+                "texts": count,
+                "seconds": seconds[who],
+                "texts_per_second": count / median,
+            }
+            share = ""
+            if needed and who == "elicit":
+                row["share_of_floor"] = operations(weights.model, needed) / statistics.median(rates[-runs:]) / median
+                share = f"  {row['share_of_floor']:.0%} of the floor"
+            rows.append(row)
+            say(f"{work:<28} {who:<22} {row['texts_per_second']:>9.1f} texts/s{share}")
         write_json(out / "results.json", results)
-        share = f"  {row['share_of_floor']:.0%} of the floor" if needed else ""
-        say(f"{work:<28} {who:<22} {row['texts_per_second']:>9.1f} texts/s{share}")
 
     few = samples[:SLOW]
+    harness = lm_eval_model(local) if importlib.util.find_spec("lm_eval") else None
     for work, question in (("verdicts", QUESTION), ("verdicts, 320-token policy", policy)):
-        needed = tokens_needed(local, question, samples)
-        measure(work, "elicit", texts, lambda question=question: local.log_odds(question, samples), needed)
-        measure(work, "transformers, batch 1", len(few), lambda question=question: plain_log_odds(local, question, few))
-        if importlib.util.find_spec("lm_eval"):
-            harness = lm_eval_model(local)
+        ways: dict[str, Way] = {
+            "elicit": (texts, partial(local.log_odds, question, samples)),
+            "transformers, batch 1": (len(few), partial(plain_log_odds, local, question, few)),
+        }
+        if harness is not None:
             some = samples if question is QUESTION else few
-            measure(
-                work,
-                "lm-eval, batch 16",
-                len(some),
-                lambda question=question, some=some, harness=harness: lm_eval_log_odds(harness, local, question, some),
-            )
-    layers = range(local.layers)
-    needed = tokens_needed(local, QUESTION, few) + 2 * len(few)
+            ways["lm-eval, batch 16"] = len(some), partial(lm_eval_log_odds, harness, local, question, some)
+        measure(work, ways, tokens_needed(local, question, samples))
+    pairs: dict[str, Way] = {
+        "elicit": (len(few), partial(local.states, QUESTION, few, range(local.layers))),
+        "transformers, batch 1": (len(few), partial(plain_states, local, QUESTION, few)),
+    }
+    measure("contrast pairs, all layers", pairs, tokens_needed(local, QUESTION, few) + 2 * len(few))
     weight_bytes = sum(parameter.nbytes for parameter in weights.model.parameters())
-    for who, action in (
-        ("elicit", lambda: local.states(QUESTION, few, layers)),
-        ("transformers, batch 1", lambda: plain_states(local, QUESTION, few)),
-    ):
-        measure("contrast pairs, all layers", who, len(few), action, needed if who == "elicit" else 0)
-        rows[-1]["memory_in_weights"] = 1 + extra_memory(action) / weight_bytes
-        say(f"{'':<28} {who:<22} peak memory {rows[-1]['memory_in_weights']:.2f} times the weights")
+    for row in rows[-len(pairs) :]:
+        row["memory_in_weights"] = 1 + extra_memory(pairs[row["who"]][1]) / weight_bytes
+        say(f"{'':<28} {row['who']:<22} peak memory {row['memory_in_weights']:.2f} times the weights")
     for count in (250, 1000, 4000):
         part = [f"{i} {text}" for i, text in enumerate((samples * (4000 // len(samples) + 1))[:count])]
-        memory = extra_memory(lambda part=part: local.log_odds(QUESTION, part))
-        runs = max(1, repeats * 250 // count)
-        measure(f"growth, {count} texts", "elicit", count, lambda part=part: local.log_odds(QUESTION, part), runs=runs)
+        reading = partial(local.log_odds, QUESTION, part)
+        memory = extra_memory(reading)
+        measure(f"growth, {count} texts", {"elicit": (count, reading)}, runs=max(1, repeats * 250 // count))
         rows[-1]["extra_gigabytes"] = memory / 1e9
         say(f"{'':<28} {'elicit':<22} {memory / 1e9:.2f} GB on top of the weights")
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +118,7 @@ def benchmark_engine(
         since = time.perf_counter()
         cached.log_odds(QUESTION, samples)
         first = time.perf_counter() - since
-        measure("warm cache", "elicit", texts, lambda: cached.log_odds(QUESTION, samples))
+        measure("warm cache", {"elicit": (texts, partial(cached.log_odds, QUESTION, samples))})
         rows[-1]["times_faster_than_first"] = first * rows[-1]["texts_per_second"] / texts
         say(f"warm cache: {rows[-1]['times_faster_than_first']:.0f} times faster than the first reading")
     rows_of = {(row["work"], row["who"]): row for row in rows}
@@ -129,7 +137,7 @@ def benchmark_engine(
         "mean_text_tokens": round(
             float(np.mean([len(text.ids) for text in local.prompt(QUESTION).encode(samples)])), 1
         ),
-        "large_product_flops_per_second": rate,
+        "large_product_flops_per_second": statistics.median(rates),
         "spearman": numerics,
     }
     write_json(out / "results.json", results)
@@ -228,8 +236,11 @@ def rank_agreement(name: str, weights: Weights, adapter: Path | None, texts: lis
 
 
 def product_rate(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
-    """Operations per second of a large matrix product: what the hardware reaches at best."""
-    a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    """Operations per second of a large matrix product: what the hardware reaches at best, of numbers as weights are.
+
+    Where all are alike a processor may run faster.
+    """
+    a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     float((a @ b)[0, 0])  # which waits for an accelerator
     seconds = []
     for _ in range(5):

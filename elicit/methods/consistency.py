@@ -20,7 +20,8 @@ p_i = σ(π_i), m₁ and m₀ the means of odd weighted by p and 1 − p, and s�
 Where labels in the context predict nothing, m₁ = m₀ and nothing is added to the verdict, alone and in context; nor to that of a
 text that stood first in its sequence. How many labels left the verdict alone is reported.
 The objective is by how many bits per text the odd evidence, read under the labels of the last round, predicts the labels better
-than the share of flagged labels alone does. It does not change with the number of texts. Swapping all labels swaps the sign of odd
+than the share of flagged labels alone does. More texts of the same kind do not change it, though from a few dozen it comes out too
+high: what the evidence is worth is measured on the labels that it helps to give. Swapping all labels swaps the sign of odd
 as well, so mutual predictability cannot tell a labelling from its opposite; only the verdicts do: how well odd agrees with them is
 reported.
 """

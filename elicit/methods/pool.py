@@ -30,9 +30,15 @@ def surest_of_each(labels: NDArray[np.bool_], log_odds: Floats) -> list[int]:
     return [at for pair in zip_longest(*halves) for at in pair if at is not None]
 
 
+def different(texts: Sequence[str]) -> list[int]:
+    """Positions of the first of each of n texts that are not empty."""
+    first = {text: row for row, text in reversed(list(enumerate(texts))) if text.strip()}
+    return sorted(first.values())
+
+
 @dataclass(frozen=True)
 class Pool:
-    """n texts that are not empty.
+    """n different texts that are not empty.
 
     Attributes:
         name: of the domain.
@@ -52,17 +58,17 @@ class Pool:
 
     @classmethod
     def of(cls, monitor: VerdictMonitor, target: UnlabelledDomain, size: int) -> Pool:
-        """At most `size` texts of a target.
+        """At most `size` different texts of a target: of two equal ones, one would show the other its label.
 
         Raises:
             DomainError: there are fewer than two texts.
         """
         model, question = monitor.model, target.question
-        texts = target.take([row for row, text in enumerate(target.texts) if text.strip()]).sample(size)
+        texts = target.take(different(target.texts)).sample(size)
         encoded = model.prompt(question).encode(texts.texts, LONGEST_SHOT)
         readable = [row for row, text in enumerate(encoded) if text.reason is None]
         if len(readable) < 2:
-            raise DomainError(f"{target.name}: few-shot methods need at least two texts that are not empty")
+            raise DomainError(f"{target.name}: few-shot methods need at least two different texts that are not empty")
         texts = texts.take(readable)
         kept = tuple(encoded[row] for row in readable)
         return cls(target.name, model, question, texts.ids, texts.texts, texts.groups, kept)

@@ -37,6 +37,7 @@ from elicit.language_models.language_model import MASS_SAMPLE, local_model
 from elicit.methods.alarms import degenerate, drifted, label_entropy, left_out, low_mass, one_group
 from elicit.methods.cost import START, Pass, Sizes, Texts
 from elicit.methods.evidence import Evidence, prior_log_odds
+from elicit.methods.pool import different
 from elicit.methods.registry import Elicited, Labelling, label_free
 from elicit.methods.states import PROBE_TEXTS, cost_of_states, states_and_verdicts, upper_layers
 from elicit.monitors.blend import BlendMonitor
@@ -74,8 +75,7 @@ def state_consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: i
     """A blend of the monitor's verdict with a ridge read-out of its hidden states. Deterministic: the seed plays no part."""
     model = local_model(monitor.model, "state-consistency needs hidden states")
     # Of two equal texts one would predict the other's label, whatever the label is.
-    first = {text: row for row, text in reversed(list(enumerate(target.texts)))}
-    texts = target.take(sorted(first.values())).sample(PROBE_TEXTS)
+    texts = target.take(different(target.texts)).sample(PROBE_TEXTS)
     layers = upper_layers(model.layers)
     states, usable = states_and_verdicts(model, texts, FEWEST)
     assert states.log_odds is not None

@@ -83,21 +83,20 @@ def test_long_texts_are_scored_behind_their_examples(method, words, monitor):
 
 
 @pytest.mark.parametrize("method", ["consistency", "icm", "bootstrap", "random-shots"])
-def test_one_text_is_refused_and_two_alike_are_not(method, monitor):
-    with pytest.raises(DomainError, match="at least two texts"):
-        elicit_monitor(monitor, UnlabelledDomain.from_texts(["a text", " "], QUESTION), method)
-    found = elicit_monitor(monitor, UnlabelledDomain.from_texts(["a text", "a text"], QUESTION), method)
+def test_one_text_is_refused_and_two_are_not(method, monitor):
+    for one in (["a text", " "], ["a text"] * 20):
+        with pytest.raises(DomainError, match="at least two different texts"):
+            elicit_monitor(monitor, UnlabelledDomain.from_texts(one, QUESTION), method)
+    found = elicit_monitor(monitor, UnlabelledDomain.from_texts(["a text", "another text"], QUESTION), method)
     assert found.monitor.score(["a text"]).coverage == 1
 
 
-def test_copies_of_one_text_are_no_evidence_for_its_label(monitor):
-    copies = UnlabelledDomain.from_texts(["a text"] * 20, QUESTION)
-    with pytest.raises(DomainError, match="1 different texts can be read"):
-        elicit_monitor(monitor, copies, "state-consistency")
-    different = [f"text {i}" for i in range(12)]
+@pytest.mark.parametrize("method", ["consistency", "icm", "state-consistency"])
+def test_copies_of_one_text_are_no_evidence_for_its_label(method, monitor):
+    texts = [f"text {i}" for i in range(12)]
     once, twice = (
-        elicit_monitor(monitor, UnlabelledDomain.from_texts(texts, QUESTION), "state-consistency").labelling
-        for texts in (different, [*different, *different])
+        elicit_monitor(monitor, UnlabelledDomain.from_texts(given, QUESTION), method).labelling
+        for given in (texts, [*texts, *texts])
     )
     assert once.ids == twice.ids
     np.testing.assert_array_equal(once.log_odds, twice.log_odds)
