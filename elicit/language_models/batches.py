@@ -88,9 +88,8 @@ def token_budget(model: torch.nn.Module) -> int:
     config = model.config.get_text_config()  # type: ignore[union-attr, operator]
     per_token = parameter.element_size() * (12 * config.hidden_size + 2 * config.num_hidden_layers * config.hidden_size)
     fitting = max(512, 0.5 * (total - weights) / per_token)
-    return min(
-        BUDGETS["cuda"], 1 << int(math.log2(fitting))
-    )  # a power of two: an adapter more or less does not change it
+    # A power of two: an adapter more or less does not change it.
+    return min(BUDGETS["cuda"], 1 << int(math.log2(fitting)))
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
