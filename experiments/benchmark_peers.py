@@ -101,7 +101,7 @@ def _search(search: Mapping[str, Any]) -> Iterator[Row]:
         if "icm_tokens_per_label" in row:
             ours, theirs = row["consistency_tokens_per_label"], row["icm_tokens_per_label"]
             work = f"labels of {row['texts']} texts"
-            yield _row("icm", work, f"{ours:,} tokens/label", f"{theirs:,} tokens/label", theirs / ours)
+            yield _row("icm", work, f"{ours:,} tokens/label", f"{theirs:,} tokens/label", row["icm_in_consistencies"])
 
 
 def _row(peer: str, work: str, ours: str, theirs: str, times: float) -> Row:

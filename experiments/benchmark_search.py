@@ -28,7 +28,7 @@ from elicit.language_models.weights import hash_of_files
 from elicit.methods import consistency, elicit_monitor, icm
 from elicit.methods.pool import Pool
 from elicit.methods.self_training import labels_from_scores
-from elicit.monitors import Monitor, VerdictMonitor
+from elicit.monitors import Monitor, Scores, VerdictMonitor
 from elicit.run_folder import versions
 from experiments.experiment import Folder, compared, held_out
 from experiments.resume import resume
@@ -168,24 +168,18 @@ def balance(monitor: VerdictMonitor, name: str, seeds: int, folder: Folder) -> l
     """
     domain = load_domain(name)
     test = held_out(domain, TEST)
-    figures: dict[float, list[Resampled]] = {share: [] for share in SHARES}
     sizes: dict[float, int] = {}
-    counts = []
-    for seed in range(seeds):
+
+    def scores_of(seed: int) -> dict[str, Scores]:
         scores = {}
         for share in SHARES:
             part = with_share(domain.train, share, SHARED, seed)
-
-            def found(part: Domain = part, seed: int = seed) -> Monitor:
-                return elicit_monitor(monitor, part.unlabelled(), "consistency", seed).monitor
-
-            scores[str(share)] = folder.scores(test, f"consistency-{share}-flagged-seed-{seed}", found)
             sizes[share] = len(part)
-        of_seed, count = compared(test, scores)
-        counts.append(count)
-        for share in SHARES:
-            figures[share].append(of_seed[str(share)])
-    means = {share: mean_over_seeds(held) for share, held in figures.items()}
+            scores[str(share)] = searched(monitor, part, test, f"consistency-{share}-flagged", seed, folder)
+        return scores
+
+    found, n = over_seeds(test, scores_of, seeds)
+    means = {share: found[str(share)] for share in SHARES}
     even = SHARES[0]
     return [
         {
@@ -193,7 +187,7 @@ def balance(monitor: VerdictMonitor, name: str, seeds: int, folder: Folder) -> l
             "flagged_share": share,
             "texts": sizes[share],
             "seeds": seeds,
-            "n": min(counts),
+            "n": n,
             "auroc": mean.to_json(),
             "less_even": difference(mean, means[even]) if share != even else undefined("it is the even share itself"),
         }
@@ -213,28 +207,38 @@ def untrained(monitor: VerdictMonitor, name: str, seeds: int, folder: Folder) ->
     domain = load_domain(name)
     part, test = domain.train.sample(UNSEEN_POOL), held_out(domain, UNSEEN_TEST)
     zero_shot = folder.scores(test, "zero-shot", lambda: monitor)
-    figures: dict[str, list[Resampled]] = {"zero-shot": [], "consistency": []}
-    counts = []
-    for seed in range(seeds):
 
-        def found(seed: int = seed) -> Monitor:
-            return elicit_monitor(monitor, part.unlabelled(), "consistency", seed).monitor
+    def scores_of(seed: int) -> dict[str, Scores]:
+        name = "consistency-untrained"
+        return {"zero-shot": zero_shot, "consistency": searched(monitor, part, test, name, seed, folder)}
 
-        searched = folder.scores(test, f"consistency-untrained-seed-{seed}", found)
-        of_seed, count = compared(test, {"zero-shot": zero_shot, "consistency": searched})
-        counts.append(count)
-        for way, held in figures.items():
-            held.append(of_seed[way])
-    before, after = (mean_over_seeds(held) for held in figures.values())
+    found, n = over_seeds(test, scores_of, seeds)
     return {
         "domain": name,
         "texts": len(part),
         "seeds": seeds,
-        "n": min(counts),
-        "zero_shot": before.to_json(),
-        "consistency": after.to_json(),
-        "less_zero_shot": difference(after, before),
+        "n": n,
+        "zero_shot": found["zero-shot"].to_json(),
+        "consistency": found["consistency"].to_json(),
+        "less_zero_shot": difference(found["consistency"], found["zero-shot"]),
     }
+
+
+def searched(monitor: VerdictMonitor, part: Domain, test: Domain, name: str, seed: int, folder: Folder) -> Scores:
+    """Scores of test texts after a search over other texts, whose labels stay here."""
+
+    def found() -> Monitor:
+        return elicit_monitor(monitor, part.unlabelled(), "consistency", seed).monitor
+
+    return folder.scores(test, f"{name}-seed-{seed}", found)
+
+
+def over_seeds(
+    test: Domain, scores_of: Callable[[int], dict[str, Scores]], seeds: int
+) -> tuple[dict[str, Resampled], int]:
+    """AUROCs by name, means over seeds, paired by text and by seed; and the fewest texts that one of the seeds compares."""
+    of_seeds, counts = zip(*(compared(test, scores_of(seed)) for seed in range(seeds)), strict=True)
+    return {name: mean_over_seeds([held[name] for held in of_seeds]) for name in of_seeds[0]}, min(counts)
 
 
 def with_share(domain: Domain, share: float, size: int, seed: int) -> Domain:
@@ -302,7 +306,8 @@ def labels_of(monitor: VerdictMonitor, name: str, method: str, size: int, seed: 
     since = time.perf_counter()
     if method == "verdicts":
         pool = Pool.of(monitor, part.unlabelled(), size)
-        (found, _), details = labels_from_scores(monitor, part.unlabelled()), {}
+        found, _ = labels_from_scores(monitor, part.unlabelled())
+        details: dict[str, Any] = {}
         cost = round(pool.tokens_of_verdicts() / len(pool))
     else:
         elicited = elicit_monitor(monitor, part.unlabelled(), method, seed)

@@ -245,13 +245,15 @@ def _untrained(found: Results) -> str:
     rows = found["untrained"]
     body = [
         [
-            f"{row['domain']} ({row['texts']} texts)",
+            row["domain"],
+            f"{row['texts']}, {row['n']}",
             *(figure(row[key]) for key in ("zero_shot", "consistency")),
             figure(row["less_zero_shot"], 3),
         ]
         for row in rows
     ]
-    return markdown([f"from the untrained model, {rows[0]['seeds']} seeds", "zero-shot", "`consistency`", "more"], body)
+    head = [f"from the untrained model, {rows[0]['seeds']} seeds", "texts searched, measured on"]
+    return markdown([*head, "zero-shot", "`consistency`", "more"], body)
 
 
 def _speed(row: Results, unit: str) -> str:

@@ -32,7 +32,7 @@ from elicit.language_models.prompts import (
 )
 from elicit.language_models.readings import that_fit
 from elicit.language_models.states import StateCache, States
-from elicit.language_models.weights import Weights, checksum, hash_of_files, linear_names
+from elicit.language_models.weights import Weights, hash_of_files, linear_names
 from elicit.processes import count, spread, together, works_for_another
 from elicit.progress import progress
 
@@ -199,24 +199,12 @@ class LocalModel(LanguageModel):
     def fingerprint(self) -> str:
         """Hash of configuration, weights, the tokenizer, and the adapter; computed once."""
         if self._fingerprint is None:
-            self._fingerprint = self._compute_fingerprint()
+            digest = hashlib.sha256(self._weights.fingerprint().encode())
+            digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+            digest.update(f"{self.tokenizer.chat_template} {self.max_text_tokens}".encode())
+            digest.update(self._adapter_hash.encode())
+            self._fingerprint = digest.hexdigest()
         return self._fingerprint
-
-    def _compute_fingerprint(self) -> str:
-        digest = hashlib.sha256(str(self.transformers_model.dtype).encode())
-        config = self.transformers_model.config.to_dict()
-        for where in ("_name_or_path", "transformers_version"):
-            config.pop(where, None)
-        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-        for name, parameter in self.transformers_model.named_parameters():
-            if "lora_" in name:
-                continue
-            name = name.replace(".base_layer", "")
-            digest.update(f"{name} {tuple(parameter.shape)} {checksum(parameter)}".encode())
-        digest.update(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
-        digest.update(f"{self.tokenizer.chat_template} {self.max_text_tokens}".encode())
-        digest.update(self._adapter_hash.encode())
-        return digest.hexdigest()
 
     def _read(
         self,

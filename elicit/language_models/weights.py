@@ -29,6 +29,22 @@ class Weights:
         self.peft: Any = None
         self.meter = Meter()
         self._active: str | None = None
+        self._fingerprint: str | None = None
+
+    def fingerprint(self) -> str:
+        """Hash of dtype, configuration and weights as they came, adapters apart; computed once for all who share them."""
+        if self._fingerprint is None:
+            config = self.model.config.to_dict()
+            for where in ("_name_or_path", "transformers_version"):
+                config.pop(where, None)
+            digest = hashlib.sha256(str(self.model.dtype).encode())
+            digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+            for name, parameter in self.model.named_parameters():
+                if "lora_" not in name:
+                    name = name.replace(".base_layer", "")
+                    digest.update(f"{name} {tuple(parameter.shape)} {_checksum(parameter)}".encode())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
     def activate(self, adapter: str | None) -> None:
         if adapter == self._active:
@@ -72,10 +88,10 @@ class Weights:
                 parameter.data = parameter.data.to(self.model.dtype)
 
 
-def checksum(parameter: torch.Tensor) -> tuple[int, bytes]:
+def _checksum(parameter: torch.Tensor) -> tuple[int, bytes]:
     """The sum of all bit patterns of a parameter, which is exact on every device, and some of its values, which know their places.
 
-    Hashing all bytes of a large model takes minutes; this is one reading of them where they are.
+    A hash of all bytes would have to bring them to the CPU first.
     """
     flat = parameter.detach().flatten()
     patterns = flat.view(INTEGERS[flat.element_size()])

@@ -66,6 +66,13 @@ def unread(readings: Sequence[NDArray[np.float64]]) -> list[str]:
     return [f"{missing} of {sum(map(len, readings))} verdicts behind examples could not be read, and count for nothing"]
 
 
+def of_contexts(
+    verdict_mass: NDArray[np.float64], readings: Sequence[NDArray[np.float64]], examples: Sequence[object]
+) -> list[str]:
+    """Alarms of a method that reads verdicts behind examples: of verdicts alone, of those, and of its monitor's examples."""
+    return [*low_mass(verdict_mass), *unread(readings), *without_examples(examples)]
+
+
 def without_examples(examples: Sequence[object]) -> list[str]:
     """An alarm where no example leaves room for the text behind it."""
     return (

@@ -37,17 +37,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of, repair
-from elicit.methods.alarms import (
-    ERRORS,
-    degenerate,
-    drifted,
-    label_entropy,
-    left_out,
-    low_mass,
-    one_group,
-    unread,
-    without_examples,
-)
+from elicit.methods.alarms import ERRORS, degenerate, drifted, label_entropy, left_out, of_contexts, one_group
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.evidence import SURE, Evidence, prior_log_odds
 from elicit.methods.pool import Pool, surest_of_each
@@ -119,10 +109,8 @@ def consistency(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) ->
         details["verdict_mass"] = round(float(np.nanmean(zero.verdict_mass)), 4)
     warnings = (
         *found.warnings(),
-        *low_mass(zero.verdict_mass),
-        *unread(readings),
+        *of_contexts(zero.verdict_mass, readings, context.contexts),
         *left_out(len(pool), target.texts),
-        *without_examples(context.contexts),
     )
     return Elicited(context, details, warnings, labelling)
 

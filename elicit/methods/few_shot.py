@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
-from elicit.methods.alarms import degenerate, low_mass, unread, without_examples
+from elicit.methods.alarms import degenerate, of_contexts, without_examples
 from elicit.methods.cost import Pass, Sizes
 from elicit.methods.pool import Pool
 from elicit.methods.registry import Elicited, label_free
@@ -89,7 +89,7 @@ def bootstrap(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> E
         "flagged_share": round(float(flagged.mean()), 4),
         "labels_changed_per_round": changes,
     }
-    warnings = [*degenerate(flagged), *low_mass(first.verdict_mass), *unread(readings), *without_examples(shots)]
+    warnings = [*degenerate(flagged), *of_contexts(first.verdict_mass, readings, shots)]
     if changes[-1] > STILL * len(pool):
         warnings.append(f"{changes[-1] / len(pool):.0%} of the labels still changed in the last round")
     return Elicited(FewShotMonitor(pool.model, pool.question, shots), details, tuple(warnings))

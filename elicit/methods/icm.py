@@ -23,16 +23,7 @@ from numpy.typing import NDArray
 
 from elicit.domains import UnlabelledDomain
 from elicit.domains.rules import Pair, pairs_of
-from elicit.methods.alarms import (
-    ERRORS,
-    degenerate,
-    drifted,
-    label_entropy,
-    left_out,
-    low_mass,
-    unread,
-    without_examples,
-)
+from elicit.methods.alarms import ERRORS, degenerate, drifted, label_entropy, left_out, of_contexts
 from elicit.methods.cost import START, Pass, Sizes
 from elicit.methods.pool import Pool, surest_of_each
 from elicit.methods.registry import Elicited, Labelling, label_free
@@ -129,10 +120,8 @@ def icm(monitor: VerdictMonitor, target: UnlabelledDomain, seed: int) -> Elicite
         *degenerate(labels),
         *symmetric(labels, lead),
         *drifted(drift),
-        *low_mass(alone.verdict_mass),
-        *unread(readings),
+        *of_contexts(alone.verdict_mass, readings, shots),
         *left_out(len(pool), target.texts),
-        *without_examples(shots),
     ]
     if len(found.labels) < len(pool):
         warnings.append(f"of these, texts that were left without a label: {len(pool) - len(found.labels)}")
@@ -209,7 +198,7 @@ def search(score: Score, count: int, pairs: Sequence[Pair], rng: np.random.Gener
             unmoved.add(row)
             continue
         gain = objective(proposal) - found.objective
-        if accepts(gain, temperature(found.steps), rng):
+        if accepts(gain, temperature_at(found.steps), rng):
             found.labels, found.objective = proposal, found.objective + gain
             found.accepted += 1
             unmoved.clear()
@@ -217,7 +206,7 @@ def search(score: Score, count: int, pairs: Sequence[Pair], rng: np.random.Gener
     return found
 
 
-def temperature(step: int) -> float:
+def temperature_at(step: int) -> float:
     """Of step 1, 2, …: the paper's schedule."""
     return float(max(LAST_TEMPERATURE, FIRST_TEMPERATURE / (1 + COOLING * np.log(step))))
 

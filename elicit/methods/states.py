@@ -33,16 +33,16 @@ def states_and_verdicts(model: LocalModel, texts: UnlabelledDomain, fewest: int)
     Raises:
         DomainError: fewer than `fewest` texts have them.
     """
-    readable = texts.take([row for row, text in enumerate(texts.texts) if text.strip()])
-    if len(readable) >= fewest:
+    if len(texts) >= fewest:
         layers = upper_layers(model.layers)
         states = model.states(texts.question, texts.texts, layers, f"hidden states {texts.name}", log_odds=True)
         assert states.log_odds is not None
         usable = states.usable & np.isfinite(states.log_odds)
         if usable.sum() >= fewest:
             return states, usable
-        readable = texts.take(np.flatnonzero(usable))
-    raise DomainError(f"{texts.name}: {len(readable)} different texts can be read, and at least {fewest} are needed")
+    raise DomainError(
+        f"{texts.name}: at least {fewest} texts that can be read are needed, and these {len(texts)} hold fewer"
+    )
 
 
 def read_upper_layers(model: LocalModel, texts: UnlabelledDomain) -> None:

@@ -32,7 +32,12 @@ PROBES = {
 }
 SEARCH = {
     "cost": [
-        {"texts": 64, "consistency_tokens_per_label": 400, "icm_tokens_per_label": 60_000},
+        {
+            "texts": 64,
+            "consistency_tokens_per_label": 400,
+            "icm_tokens_per_label": 60_000,
+            "icm_in_consistencies": 150.0,
+        },
         {"texts": 1024, "consistency_tokens_per_label": 401},
     ]
 }

@@ -73,7 +73,7 @@ BENCHMARK = {
          "less_even": {"value": 0.001, "low": -0.002, "high": 0.0033}},
     ],
     "untrained": [
-        {"domain": "e", "texts": 200, "seeds": 3, "zero_shot": {"value": 0.534, "low": 0.478, "high": 0.594},
+        {"domain": "e", "texts": 200, "n": 249, "seeds": 3, "zero_shot": {"value": 0.534, "low": 0.478, "high": 0.594},
          "consistency": {"value": 0.641, "low": 0.56, "high": 0.72},
          "less_zero_shot": {"value": 0.107, "low": 0.032, "high": 0.195}},
     ],
@@ -135,7 +135,7 @@ def test_what_a_search_costs_and_finds() -> None:
     assert "With 5% of 200 texts of d flagged" in shown
     assert "changes by .001 [-.002, .003] (3 seeds)" in shown
     assert shown.count("flagged in place") == 1
-    assert "| e (200 texts) | .53 [.48, .59] | .64 [.56, .72] | .107 [.032, .195] |" in shown
+    assert "| e | 200, 249 | .53 [.48, .59] | .64 [.56, .72] | .107 [.032, .195] |" in shown
     assert readme.told(results, "f.json") == ["Measured on 2 cores (Abacus)."]
     assert readme.TABLES["benchmark-search"]({"by_model": {"m": {"cost": BENCHMARK["cost"]}}}).startswith(
         "* For 64 texts"

@@ -22,10 +22,15 @@ def monitor(make_model, make_tokenizer) -> VerdictMonitor:
 @pytest.mark.parametrize(
     ("method", "texts", "said"),
     [
-        ("ccs", [], "0 different texts can be read, and at least 2 are needed"),
-        ("vinc", ["one text", "  "], "1 different texts can be read, and at least 2 are needed"),
-        ("state-consistency", ["a text", *[""] * 9], "1 different texts can be read, and at least 8 are needed"),
-        ("state-consistency", ["the same text"] * 20, "1 different texts can be read, and at least 8 are needed"),
+        ("ccs", [], "at least 2 texts that can be read are needed, and these 0 hold fewer"),
+        ("vinc", ["one text", "  "], "at least 2 texts that can be read are needed, and these 2 hold fewer"),
+        # Empty texts and copies are left out before.
+        (
+            "state-consistency",
+            ["a text", *[""] * 9],
+            "at least 8 texts that can be read are needed, and these 1 hold fewer",
+        ),
+        ("state-consistency", ["the same text"] * 20, "at least 8 texts .* and these 1 hold fewer"),
     ],
 )
 def test_too_few_texts_are_refused_by_the_name_of_their_domain(monitor, method, texts, said) -> None:
