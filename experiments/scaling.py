@@ -61,7 +61,7 @@ PRESETS = {
     "smoke": Preset("vader/amazon", ("vader/nyt",), (0, 16), (0, 8), (0,), 16, fewest_examples=8),
     "default": Preset(
         "vader/amazon",
-        ("vader/tweets", "vader/nyt"),
+        ("vader/tweets",),
         (0, 64, 800),
         (0, 16, 64, 256),
         (0, 1, 2),
