@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from elicit.evaluation.bootstrap import in_words
 from elicit.reports.cells import percent, signed
 from elicit.reports.charts import Curve, curves
 from elicit.reports.drawing import Drawing
@@ -71,28 +72,14 @@ def run_instruction(preset: Preset, folder: Folder) -> Findings:
     return Findings(rows, said, sections(rows, preset), MEASURED, warnings)
 
 
-TWINS = {
-    "following_versus_twin": "question-following",
-    "loss_growth_versus_twin": "loss on instructions",
-    "versus_twin": "AUROC",
-}
-
-
 def dilution(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the mean over tokens makes better and worse than the mean over examples, at equal shares of instructions."""
-    sentences = []
-    for key, name in TWINS.items():
-        read = [row[key]["reading"] for row in rows if row.get(key, {}).get("reading")]
-        if read:
-            counts = ", ".join(
-                f"{reading} in {read.count(reading)}"
-                for reading in ("better", "worse", "no clear difference")
-                if reading in read
-            )
-            sentences.append(
-                f"The mean over tokens in place of the mean over examples, at equal shares: {name} {counts} of {len(read)}."
-            )
-    return sentences
+    """What the mean over tokens changes in place of the mean over examples, in the mean over equal shares of instructions."""
+    found = [row for row in rows if row["kind"] == "dilution"]
+    changes = [
+        f"{row['figure']} by {in_words(row['difference'], sign='+')} ({row['difference']['reading']})" for row in found
+    ]
+    start = "The mean over tokens in place of the mean over examples changes, in the mean over equal shares"
+    return [f"{start}: {', '.join(changes)}."] if changes else []
 
 
 def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]:

@@ -100,6 +100,8 @@ def suite_rows(
         for plan, held in runs.items()
     }
     first, untrained = found[next(iter(preset.plans))], found[UNTRAINED]
+    following = {plan: measured.following for plan, measured in found.items()}
+    growth = {plan: measured.loss_growth for plan, measured in found.items() if measured.loss_growth}
     rows = []
     for plan, measured in found.items():
         changed = runs[plan][0][0]
@@ -114,9 +116,7 @@ def suite_rows(
                 "coverage": statistics.mean(_coverage(changed) for changed, _ in runs[plan]),
                 "following": measured.following.to_json(),
                 "following_versus_first": _against(measured.following, first.following, measured is first),
-                "following_versus_twin": _twin(
-                    plan, preset.plans, {name: each.following for name, each in found.items()}
-                ),
+                "following_versus_twin": _twin(plan, preset.plans, following),
                 "accuracy": {kind: figure.to_json() for kind, figure in measured.accuracy.items()},
                 "instructions": preset.pairs,
                 "loss_growth": undefined("it is what the loss is compared with")
@@ -124,15 +124,14 @@ def suite_rows(
                 else measured.loss_growth.to_json(),
                 "pass_rate": measured.pass_rate.to_json(),
                 "pass_rate_versus_untrained": _against(measured.pass_rate, untrained.pass_rate, measured is untrained),
-                "loss_growth_versus_twin": _twin(
-                    plan,
-                    preset.plans,
-                    {name: each.loss_growth for name, each in found.items() if each.loss_growth},
-                    low_is_good=True,
-                ),
+                "loss_growth_versus_twin": _twin(plan, preset.plans, growth, low_is_good=True),
             }
         )
-    return rows
+    return [
+        *rows,
+        *dilution_row("question-following", preset.plans, following),
+        *dilution_row("growth of the loss on instructions", preset.plans, growth, low_is_good=True),
+    ]
 
 
 def transfer_rows(preset: Preset, folder: Folder, part: Domain, test: Domain) -> list[dict[str, Any]]:
@@ -149,7 +148,7 @@ def transfer_rows(preset: Preset, folder: Folder, part: Domain, test: Domain) ->
     means = {UNTRAINED: figures[UNTRAINED]}
     means |= {plan: mean_over_seeds([figures[_name(plan, seed)] for seed in preset.seeds]) for plan in preset.plans}
     first = means[next(iter(preset.plans))]
-    return [
+    rows: list[dict[str, Any]] = [
         {
             "kind": "transfer",
             "plan": plan,
@@ -167,6 +166,7 @@ def transfer_rows(preset: Preset, folder: Folder, part: Domain, test: Domain) ->
         }
         for plan, found in means.items()
     ]
+    return [*rows, *dilution_row(f"AUROC on {test.name}", preset.plans, means)]
 
 
 def suites(
@@ -283,17 +283,45 @@ def _against(found: Resampled, other: Resampled, same: bool) -> dict[str, Any]:
     return undefined("it is what others are compared with") if same else difference(found, other)
 
 
+def _twin_of(plan: str, plans: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The plan that is the same but for its loss, the mean over examples, of a plan that is trained on the mean over tokens."""
+    options = dict(plans.get(plan, {}))
+    if options.get("loss") != "token":
+        return None
+    return next((name for name, held in plans.items() if dict(held) == options | {"loss": "example"}), None)
+
+
 def _twin(
     plan: str, plans: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Resampled], low_is_good: bool = False
 ) -> dict[str, Any]:
     """Difference from the plan that is the same but for its loss: that of the mean over tokens less that over examples."""
-    options = dict(plans.get(plan, {}))
-    if options.get("loss") != "token":
-        return undefined("it is not trained on the mean over tokens")
-    others = [name for name, held in plans.items() if dict(held) == options | {"loss": "example"}]
-    if not others or plan not in figures or others[0] not in figures:
-        return undefined("no plan differs from it by its loss alone")
-    found = difference(figures[plan], figures[others[0]])
+    twin = _twin_of(plan, plans)
+    if twin is None:
+        return undefined("it has no twin that is trained on the mean over examples")
+    return _reading(difference(figures[plan], figures[twin]), low_is_good)
+
+
+def dilution_row(
+    what: str, plans: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Resampled], low_is_good: bool = False
+) -> list[dict[str, Any]]:
+    """A row: the same difference of one figure in the mean over all plans that have a twin; no row where none has one.
+
+    Texts and seeds are drawn alike for all plans, so that the mean of their resamples is a resample of their mean.
+    """
+    pairs = {plan: twin for plan in plans if (twin := _twin_of(plan, plans))}
+    if not pairs:
+        return []
+    tokens, examples = (_mean([figures[plan] for plan in side]) for side in (pairs.keys(), pairs.values()))
+    found = _reading(difference(tokens, examples), low_is_good)
+    return [{"kind": "dilution", "figure": what, "plans": len(pairs), "difference": found}]
+
+
+def _mean(figures: Sequence[Resampled]) -> Resampled:
+    replicates = np.mean([figure.replicates for figure in figures], axis=0)
+    return Resampled(statistics.fmean(figure.value for figure in figures), replicates, figures[0].bounds)
+
+
+def _reading(found: dict[str, Any], low_is_good: bool) -> dict[str, Any]:
     turned = {"better": "worse", "worse": "better"} if low_is_good else {}
     return found | {"reading": turned.get(found["reading"], found["reading"])}
 

@@ -7,7 +7,7 @@ import numpy as np
 from elicit.evaluation import Resampled
 from experiments.instruction import dilution, plans
 from experiments.prompt_change import PLANS
-from experiments.side_effects import _twin
+from experiments.side_effects import _twin, dilution_row
 
 
 def test_the_plans_are_the_four_schedules_and_the_sweep_of_shares_under_both_losses() -> None:
@@ -30,5 +30,23 @@ def test_the_mean_over_tokens_is_compared_with_that_over_examples_at_the_same_sh
     assert _twin(token, swept, figures)["reading"] == "better"
     assert _twin(token, swept, figures, low_is_good=True)["reading"] == "worse"
     assert _twin(example, swept, figures)["value"] is None
-    said = dilution([{"versus_twin": _twin(token, swept, figures)}, {"versus_twin": _twin(example, swept, figures)}])
-    assert said == ["The mean over tokens in place of the mean over examples, at equal shares: AUROC better in 1 of 1."]
+
+
+def test_dilution_is_told_in_the_mean_over_all_shares() -> None:
+    swept = plans((0.1, 0.5))
+    seen = np.array([0.0, 0.1, 0.2, 0.3])  # what resamples add to every plan alike cancels
+    values = {
+        "verdicts alone": 0.9,
+        "10% instructions, mean over examples": 0.8,
+        "10% instructions, mean over tokens": 0.6,
+    }
+    values |= {"50% instructions, mean over examples": 0.9, "50% instructions, mean over tokens": 0.5}
+    figures = {plan: Resampled(value, value + seen) for plan, value in values.items()}
+    (row,) = dilution_row("AUROC on tweets", swept, figures)
+    assert (row["plans"], row["difference"]["value"], row["difference"]["high"]) == (2, -0.3, -0.3)
+    (worse,) = dilution([{"kind": "suite"}, row])
+    assert worse.endswith("AUROC on tweets by -0.300 [-0.300, -0.300] (worse).")
+    (loss,) = dilution_row("loss", swept, figures, low_is_good=True)
+    assert loss["difference"]["reading"] == "better"
+    assert dilution_row("AUROC on tweets", PLANS, figures) == []
+    assert dilution([{"kind": "suite"}]) == []
