@@ -2,8 +2,9 @@
 
 Every method is elicited twice from the same trained monitor, on the target's training texts as they are and on a harder version of
 them, and both monitors are measured on the same test texts (in their harder version where the challenge is in the texts or in the
-question). A method *survives* a challenge when the interval of the difference in AUROC does not go below −0.05. Where it did not
-clearly beat chance before the challenge there is nothing to survive.
+question). A method *survives* a challenge when the interval of the difference in AUROC does not go below −0.05, and *falls* when
+that lies below 0 as a whole; else it is not settled. Where a method did not clearly beat chance before the challenge there is
+nothing to survive.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ from experiments.experiment import Findings, Folder, compared, held_out
 PLAIN = "as it is"
 KEYWORDS = "keyword-source"
 REFERENCES = ("transfer", KEYWORDS)
-NO_BASELINE, UNTOUCHED = "fails without it", "not touched"
+SURVIVES, FALLS, UNSETTLED, FAILS = "survives", "falls", "not settled", "fails"
+NOTHING_TO_LOSE, NO_BASELINE, UNTOUCHED = "nothing to lose", "fails without it", "not touched"
 LOST = -0.05  # of AUROC: what a method that survives may lose
 IMPOSSIBLE_SHARE = 1 / 3
 PADDING = 60  # words around every text
@@ -296,7 +298,7 @@ class _Work:
             "reference": method in REFERENCES,
             "seeds": len(after),
         }
-        for held, verdict in ((before, NO_BASELINE), (after, "fails")):
+        for held, verdict in ((before, NO_BASELINE), (after, FAILS)):
             failures = [each.failure for each in held if each.scores is None]
             if failures:
                 reason = undefined(failures[0])
@@ -319,7 +321,7 @@ class _Work:
                 return row | {
                     "auroc": reason,
                     "difference": reason,
-                    "verdict": "fails" if challenge != PLAIN else PLAIN,
+                    "verdict": FAILS if challenge != PLAIN else PLAIN,
                 }
             pairs.append(figures)
             counts.append(n)
@@ -340,13 +342,20 @@ class _Work:
         ):
             return row | {"verdict": UNTOUCHED}
         if not self.above_chance(before):
-            return row | {"verdict": "nothing to lose"}
-        return row | {"verdict": "survives" if row["difference"]["low"] >= LOST else "falls"}
+            return row | {"verdict": NOTHING_TO_LOSE}
+        return row | {"verdict": reading(row["difference"])}
 
     def above_chance(self, plain: Sequence[Outcome]) -> bool:
         """Whether a method is clearly better than chance without any challenge, on all texts that it scores there."""
         figures = [compared(self.test, {"plain": each.scores})[0]["plain"] for each in plain if each.scores is not None]
         return mean_over_seeds(figures).interval()[0] > 0.5
+
+
+def reading(change: Mapping[str, Any]) -> str:
+    """Whether a method survives what changes its AUROC so, falls under it, or whether that is not settled."""
+    if change["low"] >= LOST:
+        return SURVIVES
+    return FALLS if change["high"] < 0 else UNSETTLED
 
 
 def abstention(labelling: Labelling) -> dict[str, list[int]]:
@@ -383,20 +392,22 @@ def summary(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, 
         own = [row for row in rows if row["method"] == method and row["challenge"] != PLAIN]
         by = {
             verdict: [row["challenge"] for row in own if row["verdict"] == verdict]
-            for verdict in ("survives", "falls", "fails", "nothing to lose", NO_BASELINE)
+            for verdict in (SURVIVES, FALLS, UNSETTLED, FAILS, NOTHING_TO_LOSE, NO_BASELINE)
         }
         own = [row for row in own if row["verdict"] != UNTOUCHED]
         if by[NO_BASELINE]:
             sentences.append(f"{method} fails without any challenge: there is nothing to compare with.")
             continue
-        if by["nothing to lose"]:
+        if by[NOTHING_TO_LOSE]:
             sentences.append(
                 f"{method} is not clearly better than chance without any challenge: it has nothing to lose."
             )
             continue
-        said = f"{method} survives {len(by['survives'])} of {len(own)} challenges"
-        lost = [*by["falls"], *(f"{name} (an error)" for name in by["fails"])]
-        sentences.append(f"{said}; not shown to survive: {', '.join(lost)}." if lost else f"{said}.")
+        said = f"{method} survives {len(by[SURVIVES])} of {len(own)} challenges"
+        lost = [*by[FALLS], *(f"{name} (an error)" for name in by[FAILS])]
+        said += f"; falls under {', '.join(lost)}" if lost else ""
+        said += f"; not settled: {', '.join(by[UNSETTLED])}" if by[UNSETTLED] else ""
+        sentences.append(f"{said}.")
     for row in abstained:
         sentences.append(
             f"{row['method']} abstains on {in_words(row[IMPOSSIBLE], '.0%')} of the impossible texts and on "
@@ -411,7 +422,7 @@ def sections(
     """The page that says which method survives what, and the figures behind it."""
     at = {(row["challenge"], row["method"]): row for row in rows}
     survival = Table(
-        f"Survives (the interval of the difference in AUROC does not go below −{-LOST}), or not shown to",
+        f"Survives (the interval of the difference does not go below −{-LOST}), falls (it is below 0), or not settled",
         ("Method", "AUROC as it is", *preset.challenges),
         [
             (

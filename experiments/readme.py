@@ -276,13 +276,14 @@ def challenges(results: Results) -> str:
             for verdict in dict.fromkeys(row["verdict"] for row in own)
         }
         met = [row for row in own if row["verdict"] != "not touched"]
-        lost = [*by.get("falls", ()), *(f"{name} (an error)" for name in by.get("fails", ()))]
         survived = f"{len(by.get('survives', ()))} of {len(met)}"
+        lost = [*by.get("falls", ()), *(f"{name} (an error)" for name in by.get("fails", ()))]
+        columns = [survived, ", ".join(lost) or "–", ", ".join(by.get("not settled", ())) or "–"]
         if "nothing to lose" in by:
-            survived, lost = "nothing to lose", []
-        body.append([f"`{method}`", figure(plain["auroc"]), survived, ", ".join(lost) or "–"])
+            columns = ["nothing to lose", "–", "–"]
+        body.append([f"`{method}`", figure(plain["auroc"]), *columns])
     said = [sentence for sentence in results["summary"] if " abstains on " in sentence]
-    table = markdown(["method", "AUROC without a challenge", "survives", "not shown to survive"], body)
+    table = markdown(["method", "AUROC without a challenge", "survives", "falls under", "not settled"], body)
     return "\n\n".join([table, *([bullets(said)] if said else [])])
 
 

@@ -24,6 +24,7 @@ from experiments.challenges import (
     _Work,
     abstention,
     abstentions,
+    reading,
     summary,
 )
 from experiments.experiment import Folder, notes
@@ -66,12 +67,26 @@ def test_a_method_survives_what_is_shown_to_cost_it_little(work, before, after, 
     assert work.row(PLAIN, "m", held)["difference"]["value"] is None
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [
+        (-0.04, 0.2, "survives"),
+        (-0.04, -0.01, "survives"),  # worse, but by little
+        (-0.06, -0.01, "falls"),
+        (-0.4, 0.2, "not settled"),  # seeds differ too much to tell
+        (-0.06, 0.0, "not settled"),
+    ],
+)
+def test_an_interval_that_says_little_is_no_fall(low, high, found) -> None:
+    assert reading({"low": low, "high": high}) == found
+
+
 def test_a_method_that_fails_does_not_survive(work) -> None:
     held = outcomes(work, 0.9, 0.9) | {("harder", "m"): [Outcome(None, failure="too few texts")] * 2}
     row = work.row("harder", "m", held)
     assert (row["verdict"], row["auroc"]["undefined"]) == ("fails", "too few texts")
     said = summary([work.row(PLAIN, "m", held), row], [])
-    assert said == ["m survives 0 of 1 challenges; not shown to survive: harder (an error)."]
+    assert said == ["m survives 0 of 1 challenges; falls under harder (an error)."]
 
 
 def test_what_fails_without_a_challenge_is_not_blamed_on_it(work) -> None:
