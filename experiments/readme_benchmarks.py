@@ -213,7 +213,21 @@ PEERS = (
     ),
 )
 
+
+def distractors(results: Results) -> str:
+    """Accuracy against the truth, and against the distractor, by probe, construction and normalisation."""
+    rows = shown(results)["rows"]
+    at = {(row["probe"], row["construction"], row["norm"]): row for row in rows}
+    columns = list(dict.fromkeys((row["construction"], row["norm"]) for row in rows))
+    body = []
+    for probe in dict.fromkeys(row["probe"] for row in rows):
+        held = [at[probe, *column] for column in columns]
+        body.append([f"`{probe}`", *(f"{row['truth']:.0%} ({row['distractor']:.0%})" for row in held)])
+    return markdown(["probe", *(", ".join(column) for column in columns)], body)
+
+
 BENCHMARKS: dict[str, Callable[[Results], str]] = {
+    "distractors": distractors,
     "engine": engine,
     "peers": peers,
     "processes": processes,
