@@ -227,31 +227,35 @@ def crossing(level: float, curve: Sequence[float], labels: Sequence[int]) -> flo
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the most adjacent labels are worth, and whether they help beside target labels."""
+    """What adjacent labels are worth, and whether the most of them help beside target labels."""
     sentences = []
     for target in dict.fromkeys(row["target"] for row in rows):
         own = [row for row in rows if row["target"] == target]
-        most = [row for row in own if row["kind"] == "worth"][-1]
-        found, m = most["target_labels_worth"], most["adjacent_labels"]
-        if found["value"] is None:
-            least = f"at least {found['at_least']:.0f}" if found["at_least"] else "an unknown number of"
-            sentences.append(
-                f"{target}: {m} adjacent labels are worth {least} target labels; more cannot be told from the numbers that were "
-                "tried."
-            )
-        else:
-            high = f"{found['high']:.0f}" if found["high"] is not None else "more than were tried"
-            sentences.append(
-                f"{target}: {m} adjacent labels are worth {found['value']:.0f} [{found['low']:.0f}, {high}] target labels, "
-                f"{most['target_labels_per_adjacent_label']:.2f} each."
-            )
-        beside = [row for row in own if row["kind"] == "cell" and row["adjacent_labels"] == m and row["target_labels"]]
+        worths = [row for row in own if row["kind"] == "worth"]
+        sentences += [f"{target}: {in_target_labels(row)}" for row in worths]
+        most = worths[-1]["adjacent_labels"]
+        beside = [
+            row for row in own if row["kind"] == "cell" and row["adjacent_labels"] == most and row["target_labels"]
+        ]
         read = [f"{row['target_labels']} ({row['versus_no_adjacent']['reading']})" for row in beside]
         if beside:
             sentences.append(
-                f"{target}: with {m} adjacent labels against none, beside target labels: {', '.join(read)}."
+                f"{target}: with {most} adjacent labels against none, beside target labels: {', '.join(read)}."
             )
     return sentences
+
+
+def in_target_labels(row: Mapping[str, Any]) -> str:
+    """What so many adjacent labels are worth, in words."""
+    found, m = row["target_labels_worth"], row["adjacent_labels"]
+    if found["value"] is None:
+        least = f"at least {found['at_least']:.0f}" if found["at_least"] else "an unknown number of"
+        return f"{m} adjacent labels are worth {least} target labels; more cannot be told from the numbers that were tried."
+    high = f"{found['high']:.0f}" if found["high"] is not None else "more than were tried"
+    return (
+        f"{m} adjacent labels are worth {found['value']:.0f} [{found['low']:.0f}, {high}] target labels, "
+        f"{row['target_labels_per_adjacent_label']:.2f} each."
+    )
 
 
 def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]:
