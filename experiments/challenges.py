@@ -2,9 +2,9 @@
 
 Every method is elicited twice from the same trained monitor, on the target's training texts as they are and on a harder version of
 them, and both monitors are measured on the same test texts (in their harder version where the challenge is in the texts or in the
-question). A method *survives* a challenge when the interval of the difference in AUROC does not go below −0.05, and *falls* when
-that lies below 0 as a whole; else it is not settled. Where a method did not clearly beat chance before the challenge there is
-nothing to survive.
+question). A method *survives* a challenge when the interval of the difference in AUROC does not go below −0.05; else it *falls*
+when the whole interval is below 0, and otherwise that is not settled. Where a method did not clearly beat chance before the
+challenge there is nothing to survive.
 """
 
 from __future__ import annotations
@@ -114,8 +114,9 @@ CHALLENGES: dict[str, Challenge] = {
     "90 % flagged": _balance(0.9),
     "99 % flagged": _balance(0.99),
     "random word": _both(with_distractor),
+    # The texts with an answer are drawn at random: a method that samples by a hash would take those of the lowest hashes alone.
     "impossible texts": lambda preset, train, test, seed: (
-        with_impossible(train.sample(preset.pool), IMPOSSIBLE_SHARE, seed),
+        with_impossible(_shuffled(train, seed).take(range(min(preset.pool, len(train)))), IMPOSSIBLE_SHARE, seed),
         test,
     ),
     "16 texts": _of_size(16),
@@ -353,6 +354,8 @@ class _Work:
 
 def reading(change: Mapping[str, Any]) -> str:
     """Whether a method survives what changes its AUROC so, falls under it, or whether that is not settled."""
+    if change["value"] is None:
+        return UNSETTLED
     if change["low"] >= LOST:
         return SURVIVES
     return FALLS if change["high"] < 0 else UNSETTLED
@@ -405,7 +408,7 @@ def summary(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, 
             continue
         said = f"{method} survives {len(by[SURVIVES])} of {len(own)} challenges"
         lost = [*by[FALLS], *(f"{name} (an error)" for name in by[FAILS])]
-        said += f"; falls under {', '.join(lost)}" if lost else ""
+        said += f"; falls, or fails, under {', '.join(lost)}" if lost else ""
         said += f"; not settled: {', '.join(by[UNSETTLED])}" if by[UNSETTLED] else ""
         sentences.append(f"{said}.")
     for row in abstained:
@@ -422,7 +425,7 @@ def sections(
     """The page that says which method survives what, and the figures behind it."""
     at = {(row["challenge"], row["method"]): row for row in rows}
     survival = Table(
-        f"Survives (the interval of the difference does not go below −{-LOST}), falls (it is below 0), or not settled",
+        f"Survives (the interval of the difference does not go below −{-LOST}); else falls (it is below 0), or not settled",
         ("Method", "AUROC as it is", *preset.challenges),
         [
             (
@@ -499,6 +502,8 @@ MEASURED = (
     f"texts: {KEPT} words, the first and the last. Words swapped: the opposite question, so that No is the flagged word.",
     "Which texts are few, and which are of the rare class, is drawn again under every seed. A class has one text at least: of few "
     "texts, 1 % is one.",
+    "Where a challenge changes the texts, few-shot methods draw other ones of them as examples: that is a part of the difference.",
+    "A method that falls is shown to be worse, not to be worse by more than that; among so many comparisons some fall by chance.",
     "A method that fails under a challenge does not survive it, and the reason stands in the table. A method abstains on a "
     "text when it would label it at odds below three to one.",
 )

@@ -22,7 +22,7 @@ NORMS: dict[str, Callable[[], Normalisation]] = {
 
 
 def run_distractors(seeds: int, out: Path, say: Callable[[str], None]) -> None:
-    """Accuracy, up to sign, against truth and distractor: means over seeds of every probe, normalisation and construction."""
+    """Accuracy, up to sign, against truth and distractor: means, and least and most, over seeds, by probe."""
     rows: list[dict[str, Any]] = []
     results = resume(out / "results.json", "distractors") | {"accuracy": "up to sign", "rows": rows}
     say(f"{'construction':<14}{'probe':<14}{'norm':<10}{'truth':>7}{'distractor':>12}")
@@ -38,6 +38,7 @@ def run_distractors(seeds: int, out: Path, say: Callable[[str], None]) -> None:
                     for feature, value in found(probe.score(pairs.x_pos, pairs.x_neg), pairs).items():
                         both[feature].append(value)
                 means = {feature: round(statistics.mean(values), 4) for feature, values in both.items()}
-                rows.append({"construction": construction, "probe": name, "norm": norm, "seeds": seeds} | means)
+                ends = {f"{feature}_ends": [min(values), max(values)] for feature, values in both.items()}
+                rows.append({"construction": construction, "probe": name, "norm": norm, "seeds": seeds} | means | ends)
                 say(f"{construction:<14}{name:<14}{norm:<10}{means['truth']:>7.2f}{means['distractor']:>12.2f}")
         write_json(out / "results.json", results)

@@ -73,13 +73,15 @@ def run_instruction(preset: Preset, folder: Folder) -> Findings:
 
 
 def dilution(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the mean over tokens changes in place of the mean over examples, in the mean over equal shares of instructions."""
+    """What the mean over tokens changes in place of the mean over examples, in the mean over shares of instructions."""
     found = [row for row in rows if row["kind"] == "dilution"]
     changes = [
-        f"{row['figure']} by {in_words(row['difference'], sign='+')} ({row['difference']['reading']})" for row in found
+        f"{row['figure']} {in_words(row['difference'], sign='+')} ({row['difference']['reading']})" for row in found
     ]
-    start = "The mean over tokens in place of the mean over examples changes, in the mean over equal shares"
-    return [f"{start}: {', '.join(changes)}."] if changes else []
+    return [
+        f"Mean over tokens less mean over examples, averaged over {found[0]['plans']} shares of instructions: {', '.join(changes)}."
+        for _ in found[:1]
+    ]
 
 
 def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from elicit.errors import RunError
 from elicit.files import read_json, write_json, write_text
+from experiments.challenges import FAILS, FALLS, NO_BASELINE, NOTHING_TO_LOSE, SURVIVES, UNSETTLED, UNTOUCHED
 from experiments.markdown import bullets, figure, markdown
 from experiments.readme_benchmarks import BENCHMARKS, model_of, sweep, without_texts
 
@@ -169,8 +170,12 @@ def elicitation(results: Results) -> str:
 
 def marked(row: Mapping[str, Any]) -> str:
     """AUROC, with an arrow where its paired difference from transfer excludes 0."""
-    arrow = {"better": " ↑", "worse": " ↓"}.get(row["versus_transfer"].get("reading", ""), "")
-    return figure(row["auroc"]) + arrow
+    return figure(row["auroc"]) + arrow(row["versus_transfer"])
+
+
+def arrow(difference: Mapping[str, Any]) -> str:
+    """Up or down where the interval of a difference excludes 0."""
+    return {"better": " ↑", "worse": " ↓"}.get(difference.get("reading", ""), "")
 
 
 def prompt_change(results: Results) -> str:
@@ -182,7 +187,7 @@ def prompt_change(results: Results) -> str:
         [
             row["plan"],
             figure(row["following"]),
-            figure(row["following_versus_first"]),
+            figure(row["following_versus_first"]) + arrow(row["following_versus_first"]),
             figure(row["loss_growth"]),
             figure(row["pass_rate"]),
             *(figure(auroc[row["plan"], target]) for target in targets),
@@ -196,7 +201,7 @@ def prompt_change(results: Results) -> str:
 
 def instruction(results: Results) -> str:
     """The same by share of instructions and loss, and what the mean over tokens changes."""
-    said = [sentence for sentence in results["summary"] if sentence.startswith("The mean over tokens ")]
+    said = [sentence for sentence in results["summary"] if sentence.startswith("Mean over tokens ")]
     return "\n\n".join([bullets(said), prompt_change(results)] if said else [prompt_change(results)])
 
 
@@ -271,19 +276,19 @@ def challenges(results: Results) -> str:
     body = []
     for method in dict.fromkeys(row["method"] for row in rows):
         plain, *own = [row for row in rows if row["method"] == method]
-        by = {
-            verdict: [row["challenge"] for row in own if row["verdict"] == verdict]
-            for verdict in dict.fromkeys(row["verdict"] for row in own)
-        }
-        met = [row for row in own if row["verdict"] != "not touched"]
-        survived = f"{len(by.get('survives', ()))} of {len(met)}"
-        lost = [*by.get("falls", ()), *(f"{name} (an error)" for name in by.get("fails", ()))]
-        columns = [survived, ", ".join(lost) or "–", ", ".join(by.get("not settled", ())) or "–"]
-        if "nothing to lose" in by:
-            columns = ["nothing to lose", "–", "–"]
-        body.append([f"`{method}`", figure(plain["auroc"]), *columns])
+        by: dict[str, list[str]] = {}
+        for row in own:
+            by.setdefault(row["verdict"], []).append(row["challenge"])
+        met = sum(len(names) for verdict, names in by.items() if verdict != UNTOUCHED)
+        lost = [*by.get(FALLS, ()), *(f"{name} (an error)" for name in by.get(FAILS, ()))]
+        cells = [
+            f"{len(by.get(SURVIVES, ()))} of {met}",
+            *(", ".join(each) or "–" for each in (lost, by.get(UNSETTLED, ()))),
+        ]
+        nothing = next((verdict for verdict in (NO_BASELINE, NOTHING_TO_LOSE) if verdict in by), None)
+        body.append([f"`{method}`", figure(plain["auroc"]), *([nothing, "–", "–"] if nothing else cells)])
     said = [sentence for sentence in results["summary"] if " abstains on " in sentence]
-    table = markdown(["method", "AUROC without a challenge", "survives", "falls under", "not settled"], body)
+    table = markdown(["method", "AUROC without a challenge", "survives", "falls, or fails, under", "not settled"], body)
     return "\n\n".join([table, *([bullets(said)] if said else [])])
 
 

@@ -129,8 +129,14 @@ def suite_rows(
         )
     return [
         *rows,
-        *dilution_row("question-following", preset.plans, following),
-        *dilution_row("growth of the loss on instructions", preset.plans, growth, low_is_good=True),
+        *dilution_row("question-following", preset.plans, following, _sizes(rows[-1])),
+        *dilution_row(
+            "growth of the loss on instructions",
+            preset.plans,
+            growth,
+            _sizes(rows[-1]) | {"n": preset.pairs},
+            low_is_good=True,
+        ),
     ]
 
 
@@ -166,7 +172,7 @@ def transfer_rows(preset: Preset, folder: Folder, part: Domain, test: Domain) ->
         }
         for plan, found in means.items()
     ]
-    return [*rows, *dilution_row(f"AUROC on {test.name}", preset.plans, means)]
+    return [*rows, *dilution_row(f"AUROC on {test.name}", preset.plans, means, _sizes(rows[-1]))]
 
 
 def suites(
@@ -302,7 +308,11 @@ def _twin(
 
 
 def dilution_row(
-    what: str, plans: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Resampled], low_is_good: bool = False
+    what: str,
+    plans: Mapping[str, Mapping[str, Any]],
+    figures: Mapping[str, Resampled],
+    sizes: Mapping[str, Any],
+    low_is_good: bool = False,
 ) -> list[dict[str, Any]]:
     """A row: the same difference of one figure in the mean over all plans that have a twin; no row where none has one.
 
@@ -313,7 +323,11 @@ def dilution_row(
         return []
     tokens, examples = (_mean([figures[plan] for plan in side]) for side in (pairs.keys(), pairs.values()))
     found = _reading(difference(tokens, examples), low_is_good)
-    return [{"kind": "dilution", "figure": what, "plans": len(pairs), "difference": found}]
+    return [{"kind": "dilution", "figure": what, "plans": len(pairs), **sizes, "difference": found}]
+
+
+def _sizes(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("seeds", "n", "coverage")}
 
 
 def _mean(figures: Sequence[Resampled]) -> Resampled:

@@ -78,7 +78,20 @@ def test_a_method_survives_what_is_shown_to_cost_it_little(work, before, after, 
     ],
 )
 def test_an_interval_that_says_little_is_no_fall(low, high, found) -> None:
-    assert reading({"low": low, "high": high}) == found
+    assert reading({"value": (low + high) / 2, "low": low, "high": high}) == found
+
+
+def test_an_undefined_difference_settles_nothing() -> None:
+    assert reading({"value": None, "undefined": "no resample has it"}) == "not settled"
+
+
+def test_a_sample_of_texts_with_impossible_ones_holds_both(work) -> None:
+    """Few-shot methods take as many texts as they need in the order of a hash."""
+    preset = PRESETS["default"]
+    many = load_domain("vader/tweets").train
+    pool, _ = CHALLENGES["impossible texts"](preset, many, many, 0)
+    few = pool.sample(12).ids
+    assert 0 < sum(name.startswith(IMPOSSIBLE) for name in few) < len(few)
 
 
 def test_a_method_that_fails_does_not_survive(work) -> None:
@@ -86,7 +99,7 @@ def test_a_method_that_fails_does_not_survive(work) -> None:
     row = work.row("harder", "m", held)
     assert (row["verdict"], row["auroc"]["undefined"]) == ("fails", "too few texts")
     said = summary([work.row(PLAIN, "m", held), row], [])
-    assert said == ["m survives 0 of 1 challenges; falls under harder (an error)."]
+    assert said == ["m survives 0 of 1 challenges; falls, or fails, under harder (an error)."]
 
 
 def test_what_fails_without_a_challenge_is_not_blamed_on_it(work) -> None:

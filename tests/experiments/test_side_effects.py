@@ -42,11 +42,14 @@ def test_dilution_is_told_in_the_mean_over_all_shares() -> None:
     }
     values |= {"50% instructions, mean over examples": 0.9, "50% instructions, mean over tokens": 0.5}
     figures = {plan: Resampled(value, value + seen) for plan, value in values.items()}
-    (row,) = dilution_row("AUROC on tweets", swept, figures)
+    sizes = {"seeds": 3, "n": 120, "coverage": 1.0}
+    (row,) = dilution_row("AUROC on tweets", swept, figures, sizes)
     assert (row["plans"], row["difference"]["value"], row["difference"]["high"]) == (2, -0.3, -0.3)
     (worse,) = dilution([{"kind": "suite"}, row])
-    assert worse.endswith("AUROC on tweets by -0.300 [-0.300, -0.300] (worse).")
-    (loss,) = dilution_row("loss", swept, figures, low_is_good=True)
+    assert row["n"] == 120
+    assert "averaged over 2 shares" in worse
+    assert worse.endswith("AUROC on tweets -0.300 [-0.300, -0.300] (worse).")
+    (loss,) = dilution_row("loss", swept, figures, sizes, low_is_good=True)
     assert loss["difference"]["reading"] == "better"
-    assert dilution_row("AUROC on tweets", PLANS, figures) == []
+    assert dilution_row("AUROC on tweets", PLANS, figures, sizes) == []
     assert dilution([{"kind": "suite"}]) == []
