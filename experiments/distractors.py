@@ -24,7 +24,7 @@ NORMS: dict[str, Callable[[], Normalisation]] = {
 def run_distractors(seeds: int, out: Path, say: Callable[[str], None]) -> None:
     """Accuracy, up to sign, against truth and distractor: means, and least and most, over seeds, by probe."""
     rows: list[dict[str, Any]] = []
-    results = resume(out / "results.json", "distractors") | {"accuracy": "up to sign", "rows": rows}
+    results = resume(out / "results.json", "distractors", {"seeds": seeds}) | {"accuracy": "up to sign", "rows": rows}
     say(f"{'construction':<14}{'probe':<14}{'norm':<10}{'truth':>7}{'distractor':>12}")
     for construction, make in CONSTRUCTIONS.items():
         for name, new_probe in LABEL_FREE.items():

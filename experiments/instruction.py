@@ -75,13 +75,13 @@ def run_instruction(preset: Preset, folder: Folder) -> Findings:
 def dilution(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the mean over tokens changes in place of the mean over examples, in the mean over shares of instructions."""
     found = [row for row in rows if row["kind"] == "dilution"]
-    changes = [
+    if not found:
+        return []
+    changes = ", ".join(
         f"{row['figure']} {in_words(row['difference'], sign='+')} ({row['difference']['reading']})" for row in found
-    ]
-    return [
-        f"Mean over tokens less mean over examples, averaged over {found[0]['plans']} shares of instructions: {', '.join(changes)}."
-        for _ in found[:1]
-    ]
+    )
+    shares = found[0]["plans"]
+    return [f"Mean over tokens less mean over examples, averaged over {shares} shares of instructions: {changes}."]
 
 
 def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]:

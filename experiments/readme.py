@@ -19,9 +19,9 @@ from typing import Any
 
 from elicit.errors import RunError
 from elicit.files import read_json, write_json, write_text
-from experiments.challenges import FAILS, FALLS, NO_BASELINE, NOTHING_TO_LOSE, SURVIVES, UNSETTLED, UNTOUCHED
 from experiments.markdown import bullets, figure, markdown
 from experiments.readme_benchmarks import BENCHMARKS, model_of, sweep, without_texts
+from experiments.survival import FAILS, FALLS, NO_BASELINE, NOTHING_TO_LOSE, SURVIVES, UNSETTLED, UNTOUCHED
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "experiments" / "measured"

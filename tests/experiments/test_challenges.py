@@ -15,19 +15,15 @@ from elicit.monitors.scores import scores_from
 from experiments.challenges import (
     CHALLENGES,
     IN_POOL_ALONE,
-    NO_BASELINE,
-    PLAIN,
     PRESETS,
-    UNTOUCHED,
     Outcome,
     Preset,
     _Work,
     abstention,
     abstentions,
-    reading,
-    summary,
 )
 from experiments.experiment import Folder, notes
+from experiments.survival import NO_BASELINE, PLAIN, UNTOUCHED, reading, summary
 
 TARGET = make_domain("toy", Question("Is it good?"), [Row(str(i), f"text number {i}", i % 2) for i in range(400)])
 
@@ -85,11 +81,10 @@ def test_an_undefined_difference_settles_nothing() -> None:
     assert reading({"value": None, "undefined": "no resample has it"}) == "not settled"
 
 
-def test_a_sample_of_texts_with_impossible_ones_holds_both(work) -> None:
+def test_a_sample_of_texts_with_impossible_ones_holds_both() -> None:
     """Few-shot methods take as many texts as they need in the order of a hash."""
-    preset = PRESETS["default"]
     many = load_domain("vader/tweets").train
-    pool, _ = CHALLENGES["impossible texts"](preset, many, many, 0)
+    pool, _ = CHALLENGES["impossible texts"](PRESETS["default"], many, many, 0)
     few = pool.sample(12).ids
     assert 0 < sum(name.startswith(IMPOSSIBLE) for name in few) < len(few)
 
