@@ -77,10 +77,11 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         + ".",
         intervals(
             {"Follows the question that is asked": [Interval.of(row["plan"], row["following"]) for row in suite]},
-            "share of the texts on which the trained question has another answer",
-            references={"guessing": 0.5},
+            "share of the texts on which the trained question has another answer, both answers counting equally",
+            references={"one word, or lots": 0.5},
         ),
-        caption="Share of right answers where the trained question has another answer; 95 % intervals over texts and seeds.",
+        caption="Share of right answers where the trained question has another answer: 0 is answering the trained one, 0.5 always "
+        "the same word; 95 % intervals over texts and seeds.",
     )
     kinds_of_question = Drawing(
         "kinds",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from elicit.errors import RunError
+from elicit.evaluation.bootstrap import in_words
 from elicit.files import read_json, write_json, write_text
 from experiments.markdown import bullets, figure, markdown
 from experiments.readme_benchmarks import BENCHMARKS, model_of, sweep, without_texts
@@ -188,15 +189,16 @@ def prompt_change(results: Results) -> str:
             row["plan"],
             figure(row["following"]),
             figure(row["following_versus_first"]) + arrow(row["following_versus_first"]),
-            figure(row["loss_growth"]),
+            figure(row["flagged"]),
+            "–" if row["plan"] == "untrained" else in_words(row["loss_growth"], ".0%", "+"),
             figure(row["pass_rate"]),
             *(figure(auroc[row["plan"], target]) for target in targets),
         ]
         for row in rows
         if row["kind"] == "suite"
     ]
-    head = ["training", "follows the question", "above verdicts alone", "growth of the loss", "instructions right"]
-    return markdown([*head, *(f"AUROC {target}" for target in targets)], body)
+    head = ["training", "follows the question", "above verdicts alone", "says the flagged word", "growth of the loss"]
+    return markdown([*head, "instructions right", *(f"AUROC {target}" for target in targets)], body)
 
 
 def instruction(results: Results) -> str:

@@ -61,6 +61,7 @@ class Measured:
     """One plan: means over seeds, with resamples that drew the same for all plans."""
 
     following: Resampled
+    flagged: Resampled
     accuracy: dict[str, Resampled]
     loss_growth: Resampled | None
     pass_rate: Resampled
@@ -88,6 +89,7 @@ def suite_rows(
     found = {
         plan: Measured(
             mean_over_seeds([changed.following() for changed, _ in held]),
+            mean_over_seeds([changed.flagged() for changed, _ in held]),
             {
                 kind: mean_over_seeds([changed.accuracy(kind) for changed, _ in held])
                 for kind in dict.fromkeys(asked.kind for asked in held[0][0].asked)
@@ -115,6 +117,7 @@ def suite_rows(
                 "n": len(suite),
                 "coverage": statistics.mean(_coverage(changed) for changed, _ in runs[plan]),
                 "following": measured.following.to_json(),
+                "flagged": measured.flagged.to_json(),
                 "following_versus_first": _against(measured.following, first.following, measured is first),
                 "following_versus_twin": _twin(plan, preset.plans, following),
                 "accuracy": {kind: figure.to_json() for kind, figure in measured.accuracy.items()},
@@ -209,6 +212,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
                 "Plan",
                 "Follows the question",
                 "Above the first plan",
+                "Says the flagged word",
                 "Loss on instructions",
                 "Instructions right",
                 "Above untrained",
@@ -219,6 +223,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
                     row["plan"],
                     row["following"],
                     signed(row["following_versus_first"]),
+                    row["flagged"],
                     percent(row["loss_growth"], signed=True),
                     row["pass_rate"],
                     signed(row["pass_rate_versus_untrained"]),
@@ -350,7 +355,9 @@ def _name(plan: str, seed: int) -> str:
 
 MEASURED = (
     "Question-following is the share of right answers among texts for which the question asked and the trained question have "
-    "different right answers; inverted and unrelated questions count equally. The wordings asked here were never trained on.",
+    "different right answers, as the mean over those where the flagged word is right and those where it is wrong: 0 is a model that "
+    "goes on answering the trained question, 0.5 one that always says the same word. Inverted and unrelated questions count "
+    "equally. The wordings asked here were never trained on.",
     "Loss on instructions is the mean negative log-likelihood of held-out responses, as growth over the untrained model’s; right "
     "answers are those that a program can check.",
     "All trainings see the same texts. Every figure is a mean over seeds; intervals draw texts, or templates of "

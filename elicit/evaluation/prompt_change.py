@@ -5,8 +5,9 @@ asks in, see `elicit.training.questions`), ones that have nothing to do with it 
 whose answer is known (does the text hold a digit? is it longer than most?), and the trained one with other verdict words.
 
 The *question-following rate* looks at the texts for which the question asked and the trained question have different right
-answers: the share of them on which the verdict is the right answer to the question asked. A monitor that ignores the question
-gets those wrong which it would get right under the trained one. Inverted and unrelated questions count equally.
+answers: the share of them on which the verdict is the right answer to the question asked, as the mean over those where the flagged
+word is right and those where the other one is. A monitor that answers the trained question whatever it is asked has 0, one that
+always gives the same word, or gives words by lot, has 0.5. Inverted and unrelated questions count equally.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from elicit.training.questions import inverted, reworded
 
 Bools = NDArray[np.bool_]
 KINDS = ("trained", "reworded", "inverted", "unrelated", "other words")
+OTHER_QUESTIONS = ("inverted", "unrelated")  # kinds whose right answer can be another than that of the trained question
 OTHER_WORDS = (("True", "False"), ("Right", "Wrong"))
 
 
@@ -64,7 +66,7 @@ class PromptChange:
     skipped: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Accuracy and AUROC by question and by kind, and the question-following rate, with intervals."""
+        """Accuracy and AUROC by question and by kind, question-following and share of the flagged word, with intervals."""
         weights = self._weights()
         questions = []
         for number, asked in enumerate(self.asked):
@@ -85,22 +87,26 @@ class PromptChange:
             "questions": questions,
             "accuracy": {kind: found.to_json() for kind, found in kinds.items()},
             "following": self.following(weights).to_json(),
+            "flagged": self.flagged(weights).to_json(),
             "skipped": list(self.skipped),
         }
 
     def following(self, weights: NDArray[np.float32] | None = None) -> Resampled:
         """The question-following rate and its resamples; the same texts are drawn for every monitor of one suite."""
         weights = self._weights() if weights is None else weights
-        kinds = []
-        for kind in ("inverted", "unrelated"):
-            numbers = [number for number, asked in enumerate(self.asked) if asked.kind == kind]
-            if numbers:
-                differ = np.array([self.asked[number].answers != self.truth for number in numbers])
-                right = np.array([self._right(number) for number in numbers])
-                kinds.append(weighted_mean(np.where(differ, right, np.nan), weights))
+        rates = [self._balanced(kind, weights) for kind in OTHER_QUESTIONS]
+        told = [rate for rate in rates if np.isfinite(rate.value)]
+        if not told:
+            return Resampled(float("nan"), np.full(len(weights) - 1, np.nan))
         return Resampled(
-            float(np.mean([kind.value for kind in kinds])), np.mean([kind.replicates for kind in kinds], axis=0)
+            float(np.mean([rate.value for rate in told])), np.mean([rate.replicates for rate in told], axis=0)
         )
+
+    def flagged(self, weights: NDArray[np.float32] | None = None) -> Resampled:
+        """Share of the verdicts on inverted and unrelated questions that are the flagged word: which word a monitor leans to."""
+        weights = self._weights() if weights is None else weights
+        numbers = [number for number, asked in enumerate(self.asked) if asked.kind in OTHER_QUESTIONS]
+        return weighted_mean(np.where(np.isfinite(self.odds), self.odds > 0, np.nan)[numbers], weights)
 
     def accuracy(self, kind: str, weights: NDArray[np.float32] | None = None) -> Resampled:
         """Share of right answers to the questions of one kind, and its resamples, as those of `following`."""
@@ -131,6 +137,19 @@ class PromptChange:
         odds = np.array([[np.nan if value is None else value for value in values] for values in held["odds"]])
         truth = np.array(held["truth"], dtype=bool)
         return cls(tuple(asked), odds, truth, tuple(held["groups"]), tuple(held["skipped"]))
+
+    def _balanced(self, kind: str, weights: NDArray[np.float32]) -> Resampled:
+        """Share of right answers to the questions of a kind where the trained one has the other, the mean over both right answers."""
+        numbers = [number for number, asked in enumerate(self.asked) if asked.kind == kind]
+        if not numbers:
+            return Resampled(float("nan"), np.full(len(weights) - 1, np.nan))
+        right = np.array([self._right(number) for number in numbers])
+        answers = np.array([self.asked[number].answers for number in numbers])
+        yes, no = (
+            weighted_mean(np.where(tells, right, np.nan), weights)
+            for tells in (answers & ~self.truth, ~answers & self.truth)
+        )
+        return Resampled((yes.value + no.value) / 2, (yes.replicates + no.replicates) / 2)
 
     def _right(self, number: int) -> NDArray[np.float64]:
         """(n,) 1 where the verdict is the right answer, 0 where it is not, NaN where there is none."""

@@ -8,7 +8,7 @@ import pytest
 from elicit.domains import Question, Row, make_domain
 from elicit.errors import DomainError, ModelError
 from elicit.evaluation import difference
-from elicit.evaluation.prompt_change import PromptChange, prompt_change, suite
+from elicit.evaluation.prompt_change import Asked, PromptChange, prompt_change, suite
 from elicit.language_models.readings import Readings
 
 WORDS = ("fine 7 stars", "bad", "fine and a good deal longer than most", "bad?")
@@ -68,15 +68,33 @@ def test_a_model_that_ignores_the_question_follows_none_and_one_that_reads_it_fo
     }
 
 
-def test_a_model_that_always_says_yes_follows_where_yes_is_right() -> None:
-    always = prompt_change(Model(lambda _q, _t: True), DOMAIN)
-    # Inverted: yes is right for the bad half. Unrelated: mean over the texts whose answer differs from that about goodness.
-    differ = [
-        (answers, answers != DOMAIN_TRUTH)
-        for answers in (item.answers for item in suite(DOMAIN, DOMAIN_TRUTH) if item.kind == "unrelated")
+@pytest.mark.parametrize(("rule", "flagged"), [(lambda _q, _t: True, 1.0), (lambda _q, _t: False, 0.0)])
+def test_one_word_whatever_is_asked_follows_as_lots_do_and_its_leaning_is_told(rule, flagged: float) -> None:
+    constant = prompt_change(Model(rule), DOMAIN).to_json()
+    assert (constant["following"]["value"], constant["following"]["low"]) == (0.5, 0.5)
+    assert constant["flagged"]["value"] == flagged
+
+
+def test_following_is_the_mean_over_both_right_answers_and_both_kinds() -> None:
+    """By hand: eight texts, of which six are flagged under the trained question."""
+    truth = np.array([True] * 6 + [False] * 2)
+    digit = np.array([True, True, False, False, False, False, True, False])
+    asked = [
+        Asked("trained", Question("Good?"), truth),
+        Asked("inverted", Question("Bad?"), ~truth),
+        Asked("unrelated", Question("A digit?"), digit),
     ]
-    unrelated = sum(answers[other].sum() for answers, other in differ) / sum(other.sum() for _, other in differ)
-    assert always.following().value == pytest.approx((0.5 + unrelated) / 2)
+    yes, no, unscored = 1.0, -1.0, np.nan
+    odds = [
+        [yes] * 8,
+        [no, no, no, yes, yes, unscored, yes, no],  # No is right for six, 3 of 5 scored; Yes for two, 1 of 2
+        [yes, no, no, yes, yes, yes, no, yes],  # differs on four with No, 1 right of 4, and on one with Yes, 0 of 1
+    ]
+    suite_of_eight = PromptChange(tuple(asked), np.array(odds), truth, (None,) * 8)
+    assert suite_of_eight.following().value == pytest.approx(((3 / 5 + 1 / 2) / 2 + (1 / 4 + 0) / 2) / 2)
+    assert suite_of_eight.flagged().value == pytest.approx(8 / 15)
+    only_inverted = PromptChange(tuple(asked[:2]), np.array(odds[:2]), truth, (None,) * 8)
+    assert only_inverted.following().value == pytest.approx((3 / 5 + 1 / 2) / 2)
 
 
 DOMAIN_TRUTH = np.array([label == 1 for label in DOMAIN.labels])
