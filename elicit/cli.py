@@ -34,6 +34,11 @@ NOT_IN_DEMO = ("icm", "bootstrap", "self-training", "thinking", "thinking-self-t
 class ErrorGroup(click.Group):
     """A group whose commands run in several processes, end with one line instead of a traceback, and can be interrupted."""
 
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        # Whole, and wrapped where the terminal is narrow, in place of cut off.
+        cmd.short_help = cmd.short_help or (cmd.help or "").partition("\n\n")[0].replace("\n", " ")
+        super().add_command(cmd, name)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             with joined():

@@ -44,6 +44,22 @@ def entries(out: Path) -> set[str]:
     return {name for name in names if not (name.startswith(".") and name.endswith(".part"))}
 
 
+def refuse_others(out: Path, sign: str, what: str) -> None:
+    """Refuse a folder that holds something, and not what a command of this kind leaves; nothing is written there.
+
+    Args:
+        out: the folder, or where one will be.
+        sign: the file by which such a folder is known.
+        what: it would hold.
+
+    Raises:
+        RunError: it holds something else.
+    """
+    held = entries(out) if out.is_dir() else set()
+    if held and sign not in held:
+        raise RunError(f"{out} is not empty and holds no {what} ({min(held)}, …); choose another --out")
+
+
 def versions() -> dict[str, str]:
     """Versions of Python, of the packages that decide the figures, and of our own code, which changes between two releases."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -72,9 +88,12 @@ def note_versions(manifest: Path) -> None:
 
 def changed_versions(manifest: Mapping[str, Any]) -> list[str]:
     """Which versions, of packages or of the code, changed while a folder was worked on."""
+    changed: dict[str, list[str]] = {}
+    for later in manifest.get("continued_with", []):
+        for name, version in later.items():
+            if manifest["versions"].get(name) != version and version not in changed.get(name, ()):
+                changed.setdefault(name, []).append(version)
     return [
-        f"begun with {name} {manifest['versions'].get(name)}, continued with {version}"
-        for later in manifest.get("continued_with", [])
-        for name, version in later.items()
-        if manifest["versions"].get(name) != version
+        f"begun with {name} {manifest['versions'].get(name)}, continued with {', '.join(held)}"
+        for name, held in changed.items()
     ]

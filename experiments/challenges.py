@@ -378,6 +378,7 @@ MEASURED = (
     "Random word: one of two words behind every text, whatever its label. Impossible texts: the words of the domain thrown "
     f"together, {IMPOSSIBLE_SHARE:.0%} of all texts. Long texts: {PADDING} words of plain statements around every text. Truncated "
     f"texts: {KEPT} words, the first and the last. Words swapped: the opposite question, so that No is the flagged word.",
+    "What is measured is how texts are ranked (AUROC). Where unequal classes would put a threshold is another question.",
     "Which texts are few, and which are of the rare class, is drawn again under every seed. A class has one text at least: of few "
     "texts, 1 % is one.",
     "Where a challenge changes the texts, few-shot methods draw other ones of them as examples: that is a part of the difference.",

@@ -46,21 +46,52 @@ def _adapter_option(purpose: str) -> Callable[..., Any]:
     )
 
 
-OPTIONS: dict[str, list[Callable[..., Any]]] = {
-    "control": [
-        click.option(
-            "--log",
-            multiple=True,
-            type=click.Path(exists=True),
-            help="Inspect log (.eval, .json) or ControlArena's trajectory.jsonl, in place of the packaged transcripts; repeats.",
-        ),
-        click.option(
-            "--label",
-            help="Where a log holds its labels: scores.NAME or metadata.NAME. True, 1, unsafe, attack and Inspect's C (correct: "
-            "of a side task, say) are harmful; false, 0, safe, honest and I are not.",
-        ),
-        click.option("--question", help="What the monitors answer about a log."),
-    ]
+_OF_DOMAINS = "of the catalogue (`elicit domains`), a .toml file, or hub:owner/name"
+# Fields of presets that a command can change, by their names.
+CHANGES: dict[str, Callable[..., Any]] = {
+    "domains": click.option(
+        "--domain", "domains", multiple=True, help=f"Each is trained on and measured on: {_OF_DOMAINS}; repeats."
+    ),
+    "source": click.option("--source", help=f"Labelled domain to train on: {_OF_DOMAINS}."),
+    "sources": click.option(
+        "--source", "sources", multiple=True, help=f"Labelled domain to train on: {_OF_DOMAINS}; repeats."
+    ),
+    "target": click.option("--target", help=f"Domain whose labels measure, and are never learnt from: {_OF_DOMAINS}."),
+    "targets": click.option(
+        "--target", "targets", multiple=True, help=f"Domain whose held-out labels measure: {_OF_DOMAINS}; repeats."
+    ),
+    "methods": click.option(
+        "--method",
+        "methods",
+        multiple=True,
+        help="Label-free method, or .py file of your own, in place of the preset's; references stay; repeats.",
+    ),
+    "seeds": click.option(
+        "--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of trainings and draws; repeats."
+    ),
+    "log": click.option(
+        "--log",
+        multiple=True,
+        type=click.Path(exists=True),
+        help="Inspect log (.eval, .json) or ControlArena's trajectory.jsonl, in place of the packaged transcripts; repeats.",
+    ),
+    "label": click.option(
+        "--label",
+        help="Where a log holds its labels: scores.NAME or metadata.NAME. True, 1, unsafe, attack and Inspect's C (correct: "
+        "of a side task, say) are harmful; false, 0, safe, honest and I are not.",
+    ),
+    "question": click.option("--question", help="What the monitors answer about a log."),
+}
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "transfer": ("domains", "seeds"),
+    "scaling": ("source", "targets", "seeds"),
+    "elicitation": ("sources", "targets", "methods", "seeds"),
+    "prompt-change": ("source", "targets", "seeds"),
+    "instruction": ("source", "targets", "seeds"),
+    "thinking": ("source", "targets", "seeds"),
+    "summaries": ("source", "target", "seeds"),
+    "challenges": ("source", "target", "methods", "seeds"),
+    "control": ("source", "methods", "seeds", "log", "label", "question"),
 }
 
 
@@ -79,23 +110,13 @@ def _command(name: str, question: str) -> click.Command:
 
         conduct(name, preset, out, click.echo, {key: value for key, value in changes.items() if value})
 
-    for option in reversed(OPTIONS.get(name, [])):
-        command = option(command)
+    for field in reversed(OPTIONS[name]):
+        command = CHANGES[field](command)
     return click.command(name, help=question)(command)
 
 
 for _name, _question in EXPERIMENTS.items():
     main.add_command(_command(_name, _question))
-
-
-@main.command()
-@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1))
-@click.option("--out", type=OUT, required=True)
-def distractors(seeds: int, out: Path) -> None:
-    """Label-free probes and normalisations on states in which something besides the truth is salient."""
-    from experiments.distractors import run_distractors
-
-    run_distractors(seeds, out, say=click.echo)
 
 
 class Benchmark(click.Command):
@@ -108,14 +129,25 @@ class Benchmark(click.Command):
 
         with on_this_machine(context.params["out"] / "results.json"):
             super().invoke(context)
-        words = ["elicit-experiment", "benchmark", str(self.name)]
+        name = ["elicit-experiment", *context.command_path.split()[1:]]
+        words = list(name)
         for option in self.params:
             if context.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE:
                 given = context.params[str(option.name)]
                 for each in given if option.multiple else (given,):  # type: ignore[attr-defined]
                     words += [option.opts[0], str(each)]
-        page = write_benchmark_page(context.params["out"], str(self.help), shlex.join(words))
+        page = write_benchmark_page(context.params["out"], " ".join(name), str(self.help), shlex.join(words))
         click.echo(f"report: {page.resolve()}")
+
+
+@main.command(cls=Benchmark)
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1))
+@click.option("--out", type=OUT, required=True, help="Folder of the results; what is there is measured anew.")
+def distractors(seeds: int, out: Path) -> None:
+    """Label-free probes and normalisations on states in which something besides the truth is salient."""
+    from experiments.distractors import run_distractors
+
+    run_distractors(seeds, out, say=click.echo)
 
 
 class Benchmarks(click.Group):
@@ -189,9 +221,9 @@ def search(
 
 
 @benchmark.command()
-@click.option("--texts", default=1000, show_default=True, type=click.IntRange(16))
-@click.option("--features", default=4096, show_default=True, type=click.IntRange(8))
-@click.option("--layers", default=32, show_default=True, type=click.IntRange(1))
+@click.option("--texts", default=1000, show_default=True, type=click.IntRange(16), help="Pairs that both tools fit.")
+@click.option("--features", default=4096, show_default=True, type=click.IntRange(8), help="Of these.")
+@click.option("--layers", default=32, show_default=True, type=click.IntRange(1), help="Of these, that probes fit.")
 @click.option("--peer-layers", default=2, show_default=True, type=click.IntRange(1), help="Layers that elk fits.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Medians of this many runs.")
 @click.option("--seeds", default=20, show_default=True, type=click.IntRange(1), help="Of the planted directions.")

@@ -21,7 +21,7 @@ from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from elicit.run_config import RunConfig
 from elicit.runs import run
-from experiments.experiment import Findings, Folder, compared
+from experiments.experiment import Findings, Folder, compared, held_out
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ PRESETS = {
 
 def run_elicitation(preset: Preset, folder: Folder) -> Findings:
     """One run folder per seed and starting model, and the means over seeds."""
+    for name in preset.targets:
+        held_out(folder.domain(name), preset.texts["test_texts"])  # raises where there is nothing to measure by
     outs: dict[str, list[Path]] = {start: [] for start in STARTS}
     warned: dict[tuple[str, str], list[int]] = {}
     for start, sources in (("source-trained", preset.sources), ("untrained", ())):
@@ -88,8 +90,8 @@ def run_elicitation(preset: Preset, folder: Folder) -> Findings:
             methods = tuple(name for name in preset.methods if sources or METHODS[name].labels != "source")
             config = RunConfig(
                 preset.model,
-                sources,
-                preset.targets,
+                tuple(folder.written.get(name, name) for name in sources),
+                tuple(folder.written.get(name, name) for name in preset.targets),
                 methods,
                 seed=seed,
                 epochs=preset.epochs,

@@ -1,9 +1,9 @@
 """What all experiments share: presets, a folder that continues where it was interrupted, findings and what is written of them.
 
-manifest.json      which experiment with which preset, versions, fingerprints of domains and model
+manifest.json      which experiment with which preset, versions, fingerprints of domains and model; when it ran, where and how long
 parts/*.json       what was measured, unit by unit: the same command computes none of them twice
 notes/             what label-free methods, and sources of training, warned of
-results.json       schema, experiment, preset, command, rows, summary, warnings
+results.json       schema, experiment, preset, command, calls, rows, summary, warnings
 figures/, report.html
 
 An experiment is a module `experiments.NAME` with a frozen dataclass `Preset`, `PRESETS` (smoke, default, full), and a function
@@ -18,7 +18,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,21 +27,23 @@ from elicit.errors import DomainError, RunError
 from elicit.evaluation import Resampled, paired_aurocs
 from elicit.evaluation.score_files import read_scores, write_scores
 from elicit.files import read_json, write_json
-from elicit.language_models.address import is_endpoint
-from elicit.methods import Elicited
+from elicit.methods import METHODS, Elicited
 from elicit.monitors import Monitor, Scores, VerdictMonitor
 from elicit.reports.drawing import write_drawings
 from elicit.reports.page import Section
-from elicit.run_folder import changed_versions, claim, entries, note_versions, versions
+from elicit.run_folder import changed_versions, claim, entries, note_versions, refuse_others, versions
 from elicit.training import TrainingConfig, train
 from elicit.training.validation import ENOUGH, validation_parts
 from elicit.training.verdict_training import HISTORY
+from experiments.changes import change, options
+from experiments.machine import noted_call
 from experiments.report import write_report
 
 SCHEMA = 1
 SIZES = ("smoke", "default", "full")
 SINGLE = 3  # figures with one warning that are warned of one by one
 FEW = 50  # texts: an interval from fewer is likely too narrow
+NO_FINDING = "This preset shows that the experiment runs; with so few texts nothing below is a finding."
 Unit = dict[str, Any]
 T = TypeVar("T")
 
@@ -73,11 +75,13 @@ class Folder:
         out: where it is.
         say: called with one line per step.
         command: what makes or continues it.
+        written: what users wrote for a domain, a file for example, by its name.
     """
 
     out: Path
     say: Callable[[str], None] = lambda _: None
     command: str = ""
+    written: Mapping[str, str] = field(default_factory=dict)
     _loaded: dict[str, VerdictMonitor] = field(default_factory=dict)
 
     def part(self, work: Callable[[], T], **unit: Any) -> T:
@@ -120,13 +124,13 @@ class Folder:
         return scores
 
     def domain(self, name: str) -> Domain:
-        """A domain; an experiment is not continued on other data under the same name.
+        """A domain by its name; an experiment is not continued on other data under the same name.
 
         Raises:
             DomainError: it cannot be used.
             RunError: it was another one when this began.
         """
-        domain = load_domain(name)
+        domain = load_domain(self.written.get(name, name))
         self.same("domains", name, domain.fingerprint(), f"the data of {name} have changed since this began")
         return domain
 
@@ -245,43 +249,52 @@ def conduct(
         size: of the preset.
         out: its folder; one that holds something else is refused.
         say: called with one line per step.
-        changes: fields of the preset that are to have other values: a text, or a tuple of texts.
+        changes: what other values the preset's fields are to have; see `experiments.changes.change`.
 
     Raises:
-        RunError: the folder belongs to something else, is in use, or cannot be written.
+        RunError: the folder belongs to something else, is in use, or cannot be written; or the changes do not go together.
+        DomainError, ModelError: a domain or the model cannot be used. Raised before the folder is made where it is not there.
     """
     module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
-    changes = changes or {}
-    if is_endpoint(changes.get("model", "")):
-        raise RunError("experiments train the model, and a server trains nothing; name the model's folder or hub id")
-    preset = replace(module.PRESETS[size], **changes)
-    options = [
-        word
-        for key, value in changes.items()
-        for each in ((value,) if isinstance(value, str) else value)
-        for word in (f"--{key}", each)
-    ]
-    command = shlex.join(["elicit-experiment", name, "--preset", size, *options, "--out", str(out)])
+    changed = change(module.PRESETS[size], changes or {})
+    preset = changed.preset
+    words = ["elicit-experiment", name, "--preset", size, *options(changes or {}), "--out", str(out)]
+    folder, manifest = Folder(out, say, shlex.join(words), changed.written), out / "manifest.json"
+    refuse_others(out, "manifest.json", "experiment")
     with claim(out):
-        _open(out, {"experiment": name, "preset": size, "sizes": json.loads(json.dumps(asdict(preset)))}, command)
-        findings: Findings = getattr(module, f"run_{name.replace('-', '_')}")(preset, Folder(out, say, command))
+        _open(folder, {"experiment": name, "preset": size, "sizes": json.loads(json.dumps(asdict(preset)))})
+        for method in getattr(preset, "methods", ()):
+            if code := METHODS[method].code:
+                folder.same("methods", method, code, f"the file of {method} has changed since this began")
+        with noted_call(out):
+            findings: Findings = getattr(module, f"run_{name.replace('-', '_')}")(preset, folder)
         results: dict[str, Any] = {
             "schema": SCHEMA,
             "experiment": name,
             "preset": size,
-            "command": command,
+            "command": folder.command,
+            "calls": read_json(manifest)["calls"],
             "rows": list(findings.rows),
-            "summary": list(findings.summary),
-            "warnings": list(dict.fromkeys([*findings.warnings, *notes(out), *alarms(findings.rows)])),
+            "summary": [*([NO_FINDING] if size == "smoke" else []), *findings.summary],
+            "warnings": list(
+                dict.fromkeys([*one_seed(preset), *findings.warnings, *notes(out), *alarms(findings.rows)])
+            ),
         }
         write_json(out / "results.json", results)
         shutil.rmtree(out / "figures", ignore_errors=True)  # of an older version, which may have drawn others
         write_drawings([drawing for section in findings.sections for drawing in section.drawings], out / "figures")
-        report = write_report(results, findings, read_json(out / "manifest.json"), out / "report.html")
-    for line in (*findings.summary, *(f"warning: {warning}" for warning in results["warnings"])):
+        report = write_report(results, findings, read_json(manifest), out / "report.html")
+    for line in (*results["summary"], *(f"warning: {warning}" for warning in results["warnings"])):
         say(f"· {line}")
     say(f"report: {report.resolve()}")
     return results
+
+
+def one_seed(preset: Any) -> list[str]:
+    """A warning where trainings are not repeated."""
+    if len(preset.seeds) > 1:
+        return []
+    return ["there is one seed: intervals do not show how much another training would differ"]
 
 
 def notes(out: Path) -> list[str]:
@@ -338,18 +351,14 @@ def _warned(held: Any, where: str = "") -> Iterator[tuple[str, str]]:
             yield from _warned(value, where)
 
 
-def _open(out: Path, asked: dict[str, Any], command: str) -> None:
+def _open(folder: Folder, asked: dict[str, Any]) -> None:
     """Write the manifest, or check that the one which is there asks for the same."""
-    path = out / "manifest.json"
-    held_there = entries(out)
+    out, path = folder.out, folder.out / "manifest.json"
     # A command that failed before it computed anything does not claim the folder.
-    if held_there <= {"manifest.json", "notes"}:
-        write_json(
-            path, {"schema": SCHEMA, **asked, "command": command, "domains": {}, "models": {}, "versions": versions()}
-        )
+    if entries(out) <= {"manifest.json", "notes"}:
+        began = {"schema": SCHEMA, **asked, "command": folder.command, "calls": [], "versions": versions()}
+        write_json(path, began | {"domains": {}, "models": {}})
         return
-    if "manifest.json" not in held_there:
-        raise RunError(f"{out} is not empty and holds no experiment ({min(held_there)}, …); choose another --out")
     held = read_json(path)
     for was, now in ((held, asked), (held.get("sizes", {}), asked["sizes"])):
         for key, value in now.items():
@@ -358,6 +367,7 @@ def _open(out: Path, asked: dict[str, Any], command: str) -> None:
                     f"{out} holds another experiment: its {key} is {was.get(key)!r}, now {value!r}; choose another --out, or "
                     f"repeat the command that it was made with: {held.get('command')}"
                 )
+    folder.say(f"continues what is in {out}: what was measured there is not measured again")
     note_versions(path)
 
 

@@ -11,8 +11,13 @@ def figure(entry: Mapping[str, Any], digits: int = 2) -> str:
     """A figure of `results.json` with its interval, as in .93 [.89, .97]."""
     if entry["value"] is None:
         return "–"
-    value, low, high = (re.sub(r"^(-?)0\.", r"\1.", f"{entry[key]:z.{digits}f}") for key in ("value", "low", "high"))
+    value, low, high = (number(entry[key], digits) for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """As in .93 and -.05."""
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:z.{digits}f}")
 
 
 def markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

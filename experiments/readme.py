@@ -20,7 +20,9 @@ from typing import Any
 from elicit.errors import RunError
 from elicit.evaluation.bootstrap import in_words
 from elicit.files import read_json, write_json, write_text
-from experiments.markdown import bullets, figure, markdown
+from experiments.machine import in_words as machine
+from experiments.machine import time_in_words
+from experiments.markdown import bullets, figure, markdown, number
 from experiments.readme_benchmarks import BENCHMARKS, model_of, sweep, without_texts
 from experiments.survival import FAILS, FALLS, NO_BASELINE, NOTHING_TO_LOSE, SURVIVES, UNSETTLED, UNTOUCHED
 
@@ -59,6 +61,7 @@ def keep(folder: Path) -> str:
         "sizes": sizes,
         "versions": manifest["versions"],
         "continued_with": manifest.get("continued_with", []),
+        "calls": manifest.get("calls", []),
         "summary": results["summary"],
         "warnings": results["warnings"],
         "rows": results["rows"],
@@ -112,12 +115,15 @@ def told(results: Results, file: str) -> list[str]:
     if later := results.get("continued_with"):
         found.append(f"the {1 + len(later)} states of the code that made it")
     sentences = []
+    calls = results.get("calls", [])
+    if calls and all(call["seconds"] is not None for call in calls):
+        machines = dict.fromkeys(machine(call["machine"]) for call in calls)
+        sentences.append(f"It took {time_in_words(calls)} on {' and '.join(machines)}.")
     if found:
         noted = " and ".join(found)
         sentences.append(f"{noted[0].upper()}{noted[1:]} stand with its rows in `experiments/measured/{file}`.")
     for held in results.get("by_model", {}).values():
-        machines = [f"{each['cores']} cores ({each['processor']})" for each in held.get("measured_on", {}).values()]
-        sentences += [f"Measured on {machine}." for machine in machines]
+        sentences += [f"Measured on {machine(each)}." for each in held.get("measured_on", {}).values()]
     return [" ".join(dict.fromkeys(sentences))] if sentences else []
 
 
@@ -282,7 +288,9 @@ def challenges(results: Results) -> str:
         for row in own:
             by.setdefault(row["verdict"], []).append(row["challenge"])
         met = sum(len(names) for verdict, names in by.items() if verdict != UNTOUCHED)
-        lost = [*by.get(FALLS, ()), *(f"{name} (an error)" for name in by.get(FAILS, ()))]
+        change = {row["challenge"]: row["difference"] for row in own}
+        lost = [f"{name} ({number(change[name]['value'])})" for name in by.get(FALLS, ())]
+        lost += [f"{name} (an error)" for name in by.get(FAILS, ())]
         cells = [
             f"{len(by.get(SURVIVES, ()))} of {met}",
             *(", ".join(each) or "–" for each in (lost, by.get(UNSETTLED, ()))),

@@ -10,6 +10,7 @@ from elicit.files import read_json, write_text
 from elicit.reports.page import Page, Section, Table, render_page
 from elicit.run_folder import versions
 from experiments import EXPERIMENTS
+from experiments.machine import in_words, time_in_words
 from experiments.resume import ASKED
 
 if TYPE_CHECKING:
@@ -30,19 +31,31 @@ def write_report(results: Mapping[str, Any], findings: Findings, manifest: Mappi
         sections=findings.sections,
         measured=findings.measured,
         command=results["command"],
-        environment=list(manifest["versions"].items()),
+        environment=[*_calls(manifest.get("calls", [])), *manifest["versions"].items()],
     )
     write_text(path, render_page(page))
     return path
 
 
-def write_benchmark_page(folder: Path, question: str, command: str) -> Path:
+def _calls(calls: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """When, where, how long and by which commit, of the calls that made a folder what it is."""
+    told = [call for call in calls if "began" in call]
+    if not told:
+        return []
+    machines = dict.fromkeys(in_words(call["machine"]) for call in told)
+    commits = dict.fromkeys(call["commit"] for call in told if call["commit"])
+    found = [("began", told[0]["began"]), ("wall time", time_in_words(calls)), ("machine", "; ".join(machines))]
+    found.append(("threads", ", ".join(dict.fromkeys(str(call["machine"]["threads"]) for call in told))))
+    return found + ([("commit", ", ".join(commits))] if commits else [])
+
+
+def write_benchmark_page(folder: Path, kicker: str, question: str, command: str) -> Path:
     """Write the page of a benchmark beside its `results.json`: all that this holds, as tables."""
     results = read_json(folder / "results.json")
     held = {name: value for name, value in results.items() if name not in ASKED and value}
     sizes = {name: value for name, value in held.items() if not isinstance(value, Mapping | list)}
     page = Page(
-        kicker=f"elicit-experiment benchmark {results['benchmark']}",
+        kicker=kicker,
         title=question,
         facts=_sizes({name: value for name, value in (results.get("options", {}) | sizes).items() if value}),
         summary=(),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 from elicit.errors import RunError
 from elicit.files import read_json, write_json
 from elicit.run_folder import versions
+from experiments.machine import commit, here
 
 ASKED = ("schema", "benchmark", "options", "measured_on")  # what is no measurement
 
@@ -52,13 +51,7 @@ def on_this_machine(path: Path) -> Iterator[None]:
         results = read_json(path) if path.is_file() else {}
         measured = [part for part, held in results.items() if part not in ASKED and before.get(part) != held]
         if measured:
-            here = {"processor": _processor(), "cores": os.cpu_count(), "versions": versions()}
-            write_json(path, results | {"measured_on": results.get("measured_on", {}) | dict.fromkeys(measured, here)})
-
-
-def _processor() -> str:
-    """Its name; Linux tells it in a file."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+            machine = here() | {"commit": commit(), "versions": versions()}
+            write_json(
+                path, results | {"measured_on": results.get("measured_on", {}) | dict.fromkeys(measured, machine)}
+            )

@@ -249,8 +249,8 @@ def in_target_labels(row: Mapping[str, Any]) -> str:
     """What so many adjacent labels are worth, in words."""
     found, m = row["target_labels_worth"], row["adjacent_labels"]
     if found["value"] is None:
-        least = f"at least {found['at_least']:.0f}" if found["at_least"] else "an unknown number of"
-        return f"{m} adjacent labels are worth {least} target labels; more cannot be told from the numbers that were tried."
+        least = f" (at least {found['at_least']:.0f})" if found["at_least"] else ""
+        return f"what {m} adjacent labels are worth cannot be told from the numbers of target labels that were tried{least}."
     high = f"{found['high']:.0f}" if found["high"] is not None else "more than were tried"
     return (
         f"{m} adjacent labels are worth {found['value']:.0f} [{found['low']:.0f}, {high}] target labels, "
@@ -278,7 +278,9 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
         "curves",
         "curves",
         f"AUROC by number of adjacent labels, one curve per number of target labels. {said}.",
-        curves(panels, f"labels of {preset.source}", "AUROC", preset.adjacent, logarithmic=True),
+        curves(
+            panels, f"labels of {preset.source}", "AUROC", preset.adjacent, logarithmic=True, reference=(0.5, "chance")
+        ),
         caption="AUROC on held-out labels of the target; bands are 95 % intervals over texts and seeds.",
     )
     grid = Table(
@@ -339,7 +341,8 @@ def _curve(rows: Sequence[Mapping[str, Any]], k: int) -> Curve:
 
 def _worth(found: Mapping[str, Any]) -> Cell:
     if found["value"] is None:
-        return Cell(f"at least {found['at_least']:.0f}", found["undefined"], kind="undefined")
+        least = f"at least {found['at_least']:.0f}" if found["at_least"] else "not known"
+        return Cell(least, found["undefined"], kind="undefined")
     high = f"{found['high']:.0f}" if found["high"] is not None else "beyond"
     return Cell(f"{found['value']:.0f}", f"[{found['low']:.0f}, {high}]", repr(found["value"]))
 

@@ -355,8 +355,8 @@ def _name(plan: str, seed: int) -> str:
 
 MEASURED = (
     "Question-following is the share of right answers among texts for which the question asked and the trained question have "
-    "different right answers, as the mean over those where the flagged word is right and those where it is wrong: 0 is a model that "
-    "goes on answering the trained question, 0.5 one that always says the same word. Inverted and unrelated questions count "
+    "different right answers, as the mean over those where the flagged word is right and those where it is wrong: 0 is a model "
+    "that goes on answering the trained question, 0.5 one that always says the same word. Inverted and unrelated questions count "
     "equally. The wordings asked here were never trained on.",
     "Loss on instructions is the mean negative log-likelihood of held-out responses, as growth over the untrained model’s; right "
     "answers are those that a program can check.",

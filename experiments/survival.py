@@ -21,6 +21,7 @@ from elicit.reports.rows import read_measure
 PLAIN = "as it is"
 SURVIVES, FALLS, UNSETTLED, FAILS = "survives", "falls", "not settled", "fails"
 NOTHING_TO_LOSE, NO_BASELINE, UNTOUCHED = "nothing to lose", "fails without it", "not touched"
+MARKS = {name: name for name in (SURVIVES, FALLS, UNSETTLED, FAILS)} | {NOTHING_TO_LOSE: "at chance"}
 LOST = -0.05  # of AUROC: what a method that survives may lose
 
 
@@ -52,7 +53,8 @@ def summary(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, 
             )
             continue
         said = f"{method} survives {len(by[SURVIVES])} of {len(own)} challenges"
-        lost = [*by[FALLS], *(f"{name} (an error)" for name in by[FAILS])]
+        change = {row["challenge"]: row["difference"]["value"] for row in own}
+        lost = [f"{name} ({change[name]:+.2f})" for name in by[FALLS]] + [f"{name} (an error)" for name in by[FAILS]]
         said += f"; falls, or fails, under {', '.join(lost)}" if lost else ""
         said += f"; not settled: {', '.join(by[UNSETTLED])}" if by[UNSETTLED] else ""
         sentences.append(f"{said}.")
@@ -81,14 +83,23 @@ def sections(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str,
             for method in methods
         ],
     )
-    grid = [[at[challenge, method]["difference"]["value"] for challenge in challenges] for method in methods]
+    shown = [[at[challenge, method] for challenge in challenges] for method in methods]
+    grid = [[_told(row) for row in held] for held in shown]
     drawn = Drawing(
         "survival",
         "heat-map",
         "Difference in AUROC under each challenge, by method. "
         + "; ".join(f"{method}: {_worst(rows, method)}" for method in methods),
-        heat_map(methods, challenges, grid, (-0.4, 0.1), "{:+.2f}"),
-        caption="AUROC under the challenge less AUROC without it, means over seeds.",
+        heat_map(
+            methods,
+            challenges,
+            grid,
+            (-0.4, 0.4),
+            "{:+.2f}",
+            words=[[MARKS.get(row["verdict"], "") for row in held] for held in shown],
+        ),
+        caption="AUROC under the challenge less AUROC without it, means over seeds, and what its interval says: brown is lost, "
+        "violet is gained, pale is no change. Empty is what a challenge does not touch; at chance, there was nothing to lose.",
     )
     figures = Table(
         "Means over seeds, 95 % intervals over texts and seeds",
@@ -116,6 +127,11 @@ def sections(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str,
         )
         held.append(Section("Abstention where there is no answer", tables=[table]))
     return [*held, Section("All figures", tables=[figures])]
+
+
+def _told(row: Mapping[str, Any]) -> float | None:
+    """The difference where it tells something of the challenge."""
+    return None if row["verdict"] in (UNTOUCHED, NOTHING_TO_LOSE) else row["difference"]["value"]
 
 
 def _verdict(row: Mapping[str, Any]) -> Cell:

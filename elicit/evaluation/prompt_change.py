@@ -139,7 +139,7 @@ class PromptChange:
         return cls(tuple(asked), odds, truth, tuple(held["groups"]), tuple(held["skipped"]))
 
     def _balanced(self, kind: str, weights: NDArray[np.float32]) -> Resampled:
-        """Share of right answers to the questions of a kind where the trained one has the other, the mean over both right answers."""
+        """Share of right answers to a kind of question where the trained one has the other, the mean over both right answers."""
         numbers = [number for number, asked in enumerate(self.asked) if asked.kind == kind]
         if not numbers:
             return Resampled(float("nan"), np.full(len(weights) - 1, np.nan))

@@ -24,6 +24,7 @@ from elicit.domains.artefacts import Artefact, cache_dir, extract_member, fetch,
 from elicit.errors import ModelError
 from elicit.language_models.address import is_endpoint
 
+HUB_SECONDS = 20.0  # that an answer of the hub may take
 CONVERTER = 1  # part of the cache key: raise it when the conversion changes
 
 
@@ -115,7 +116,33 @@ def find_model(name: str) -> str:
         raise ModelError(f"there is no model folder {name}")
     if "/" not in name and (close := difflib.get_close_matches(name, MODELS, n=1)):
         raise ModelError(f"there is no model {name}; did you mean {close[0]}?")
+    _check_hub(name)
     return name
+
+
+def _check_hub(name: str) -> None:
+    """Ask the hub once about a model that is not in its cache: loading would go on asking for a minute.
+
+    Raises:
+        ModelError: there is no such model, or the hub gives no answer.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    known = f"name one of {', '.join(MODELS)}, a local folder, a GGUF file, or a hub id that this machine can reach"
+    try:
+        files = ("config.json", "tokenizer_config.json")
+        if any(isinstance(try_to_load_from_cache(name, file), str) for file in files):
+            return
+        HfApi().model_info(name, timeout=HUB_SECONDS)
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(f"there is no model {name!r}, neither a folder here nor on the hub; {known}") from error
+    except HfHubHTTPError:
+        return  # it answered, and what it refuses here it may give when the files are asked for
+    except Exception as error:  # of whatever library the hub's client asks with
+        raise ModelError(
+            f"the model {name!r} is no folder here, and the hub cannot be asked for it ({error}); {known}"
+        ) from error
 
 
 def load_model(name: str, dtype: str = "auto", device: str = "auto") -> tuple[Any, Any]:
@@ -166,9 +193,11 @@ def load_tokenizer(name: str) -> Any | None:
     elif not path.is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         return None  # nor is it a hub id: the name that a server gives a model may be that of somebody else's there
     try:
+        if not Path(name).expanduser().is_dir():
+            _check_hub(name)
         with _quiet():
             return AutoTokenizer.from_pretrained(name, **options)
-    except (OSError, ValueError):
+    except (ModelError, OSError, ValueError):
         return None
 
 

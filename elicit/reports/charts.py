@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -75,8 +75,11 @@ def heat_map(
     limits: tuple[float, float],
     form: str = "{:.2f}",
     label: str = "",
+    words: Sequence[Sequence[str]] | None = None,
 ) -> str:
     """A matrix as coloured cells, each with its value; None leaves a cell open.
+
+    Where one end is below 0 and the other above it, colours are of two kinds that meet in a pale one at 0.
 
     Args:
         rows, columns: names.
@@ -84,10 +87,13 @@ def heat_map(
         limits: values of the two ends of the colours; what lies beyond has the colour of the end.
         form: of a value.
         label: what the columns are.
+        words: (rows, columns) what stands below each value, in small.
     """
+    two_sided = limits[0] < 0 < limits[1]
 
     def draw() -> Any:
-        colours, scale = matplotlib.colormaps["cividis"], Normalize(*limits, clip=True)
+        colours = matplotlib.colormaps["PuOr" if two_sided else "cividis"]
+        scale = TwoSlopeNorm(0.0, *limits) if two_sided else Normalize(*limits)
         side = max(0.62, min(1.1, 5.4 / max(1, len(columns))))
         left, bottom = 0.2 + 0.078 * max(map(len, rows)), 0.15
         top = 0.3 + 0.25 * bool(label) + 0.035 * max(map(len, columns))
@@ -102,12 +108,15 @@ def heat_map(
         axes.set_ylim(len(rows), 0)
         for at, row in enumerate(values):
             for place, value in enumerate(row):
-                shade = "none" if value is None else colours(scale(value))
+                shade = "none" if value is None else colours(scale(min(max(value, limits[0]), limits[1])))
                 axes.add_patch(Rectangle((place, at), 1, 1, facecolor=shade, edgecolor=PAPER, linewidth=1.5))
                 # Of the cell's own colour, whatever the page's is.
-                ink = MUTED if value is None else "#101418" if scale(value) > 0.55 else "#fafbfc"
+                ink = MUTED if isinstance(shade, str) else "#101418" if _luminance(shade) > 0.4 else "#fafbfc"
                 said = DASH if value is None else _number(value, form)
-                axes.text(place + 0.5, at + 0.5, said, ha="center", va="center_baseline", color=ink, fontsize=9)
+                word = words[at][place] if words else ""
+                middle = at + (0.36 if word else 0.5)
+                axes.text(place + 0.5, middle, said, ha="center", va="center_baseline", color=ink, fontsize=9)
+                axes.text(place + 0.5, at + 0.74, word, ha="center", va="center_baseline", color=ink, fontsize=6.5)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
         axes.set_xlabel(label)
@@ -121,6 +130,12 @@ def heat_map(
         return figure
 
     return svg(draw)
+
+
+def _luminance(colour: tuple[float, float, float, float]) -> float:
+    """How light a colour is, from 0 to 1 (ITU-R BT.709, on the values as they are)."""
+    red, green, blue, _ = colour
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def _number(value: float, form: str) -> str:

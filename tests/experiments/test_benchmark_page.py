@@ -56,13 +56,15 @@ def toy() -> click.Group:
         write_json(out / "results.json", RESULTS)
 
     assert isinstance(toy, Benchmark)
-    return group
+    return click.Group("main", commands=[group])
 
 
 def test_the_page_names_the_command_as_it_was_given(toy: click.Group, tmp_path: Path) -> None:
     out = tmp_path / "a folder"
     out.mkdir()
-    said = CliRunner().invoke(toy, ["toy", "--domain", "a", "--domain", "b", "--out", str(out)], catch_exceptions=False)
+    said = CliRunner().invoke(
+        toy, ["benchmark", "toy", "--domain", "a", "--domain", "b", "--out", str(out)], catch_exceptions=False
+    )
     assert f"report: {out / 'report.html'}" in said.output
     page = (out / "report.html").read_text(encoding="utf-8")
     assert f"elicit-experiment benchmark toy --domain a --domain b --out '{out}'" in html.unescape(page)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +20,9 @@ from elicit.reports.charts import Curve, curves
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section, Table
 from experiments import EXPERIMENTS
-from experiments.cli import main
+from experiments.cli import CHANGES, OPTIONS, main
 from experiments.experiment import Findings, Folder, alarms, compared, conduct, held_out, notes
+from experiments.machine import time_in_words
 
 EVIL = "<script>alert(1)</script>"
 
@@ -29,6 +30,8 @@ EVIL = "<script>alert(1)</script>"
 @dataclass(frozen=True)
 class Preset:
     units: tuple[int, ...]
+    seeds: tuple[int, ...] = (0, 1)
+    model: str = "smollm2-135m-instruct"
 
 
 class Toy(ModuleType):
@@ -53,6 +56,8 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
     module = Toy()
     monkeypatch.setitem(sys.modules, "experiments.toy", module)
     monkeypatch.setitem(EXPERIMENTS, "toy", "What does it count?")
+    monkeypatch.setitem(OPTIONS, "toy", ("seeds",))
+    monkeypatch.setattr("experiments.changes.find_model", lambda name: name)
     return module
 
 
@@ -82,11 +87,12 @@ def test_another_preset_and_another_size_are_refused_in_the_same_folder(toy: Toy
     assert toy.computed == [1, 2]
 
 
-def test_a_folder_that_holds_something_else_is_refused(toy: Toy, tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_else_is_refused_and_stays_as_it_was(toy: Toy, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(RunError, match=r"is not empty and holds no experiment \(thesis.txt, …\)"):
         conduct("toy", "smoke", tmp_path, lambda _: None)
     assert not toy.computed
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_command_that_computed_nothing_does_not_claim_the_folder(
@@ -114,14 +120,7 @@ def test_other_versions_that_continued_are_named(toy: Toy, tmp_path: Path, monke
         assert [w for w in warnings if "begun" in w] == [f"begun with torch {begun['torch']}, continued with 9.9"]
 
 
-def test_another_model_is_asked_for_by_name_and_a_server_is_refused(
-    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @dataclass(frozen=True)
-    class Modelled(Preset):
-        model: str = "usual"
-
-    toy.PRESETS = {"smoke": Modelled((1,))}
+def test_another_model_is_asked_for_by_name_and_a_server_is_refused(toy: Toy, tmp_path: Path) -> None:
     results = conduct("toy", "smoke", tmp_path / "a", lambda _: None, {"model": "other"})
     assert results["command"] == f"elicit-experiment toy --preset smoke --model other --out {tmp_path / 'a'}"
     assert read_json(tmp_path / "a" / "manifest.json")["sizes"]["model"] == "other"
@@ -224,6 +223,49 @@ def test_presets_that_are_reported_have_three_seeds(name: str) -> None:
     module = __import__(f"experiments.{name.replace('-', '_')}", fromlist=["PRESETS"])
     assert set(module.PRESETS) == {"smoke", "default", "full"}
     assert all(len(module.PRESETS[size].seeds) >= 3 for size in ("default", "full"))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_domain_method_and_seed_of_a_preset_can_be_changed(name: str) -> None:
+    module = __import__(f"experiments.{name.replace('-', '_')}", fromlist=["PRESETS"])
+    held = {field.name for field in fields(module.PRESETS["default"])}
+    assert set(OPTIONS[name]) == held & set(CHANGES)
+
+
+def test_when_where_and_how_long_is_told_of_every_call_that_measured(toy: Toy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def kill(line: str) -> None:
+        if line == "unit 2":
+            raise SystemExit(9)
+
+    with pytest.raises(SystemExit):
+        conduct("toy", "smoke", out, kill)
+    (first,) = read_json(out / "manifest.json")["calls"]
+    assert first["seconds"] >= 0
+    assert first["machine"]["cores"] > 0
+    calls = conduct("toy", "smoke", out, lambda _: None)["calls"]
+    assert calls[0] == first
+    assert len(calls) == 2
+    assert conduct("toy", "smoke", out, lambda _: None)["calls"] == calls  # there was nothing left to measure
+    assert "in 2 calls" in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_wall_time_in_words() -> None:
+    assert time_in_words([{"seconds": 90.0}]) == "1.5 min"
+    assert time_in_words([{"seconds": 90.0}, {"seconds": None}, {"seconds": 30.0}]) == (
+        "2.0 min in 2 calls, and that of 1 earlier or interrupted, which is not known"
+    )
+
+
+def test_a_smoke_page_says_first_that_it_finds_nothing_and_one_seed_is_warned_of(toy: Toy, tmp_path: Path) -> None:
+    results = conduct("toy", "smoke", tmp_path / "a", lambda _: None, {"seeds": (3,)})
+    assert "nothing below is a finding" in results["summary"][0]
+    assert any(warning.startswith("there is one seed") for warning in results["warnings"])
+    assert results["command"] == f"elicit-experiment toy --preset smoke --seed 3 --out {tmp_path / 'a'}"
+    larger = conduct("toy", "default", tmp_path / "b", lambda _: None)
+    assert larger["summary"] == [f"found {EVIL}"]
+    assert not any("one seed" in warning for warning in larger["warnings"])
 
 
 def test_the_command_line_writes_the_folder(toy: Toy, tmp_path: Path) -> None:

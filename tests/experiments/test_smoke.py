@@ -37,7 +37,7 @@ def figures(held: Any) -> Iterator[Mapping[str, Any]]:
 def test_results_say_what_was_asked_and_how_sure_every_figure_is(smoke: Callable[[str], Smoke], name: str) -> None:
     run = smoke(name)
     results = run.results
-    assert list(results) == ["schema", "experiment", "preset", "command", "rows", "summary", "warnings"]
+    assert list(results) == ["schema", "experiment", "preset", "command", "calls", "rows", "summary", "warnings"]
     assert (results["schema"], results["experiment"], results["preset"]) == (SCHEMA, name, "smoke")
     assert results["command"] == f"elicit-experiment {name} --preset smoke --out {run.out}"
     assert results["rows"]

@@ -169,6 +169,19 @@ class TestFallback:
             assert engine.check(PREFIX, SUFFIXES, VERDICT) < 1
         assert not engine.fast
 
+    def test_rounding_of_a_model_that_is_sure_is_no_disagreement_and_a_wrong_position_is_one(self, make_model):
+        model = make_model().to(torch.bfloat16)
+        with torch.no_grad():
+            model.get_decoder().norm.weight.mul_(40)  # log-odds of tens
+        engine = Engine(model)
+        assert engine.check(PREFIX, SUFFIXES, VERDICT) > 128 * torch.finfo(torch.bfloat16).eps
+        assert engine.fast
+        own = engine._own_logits(PREFIX, SUFFIXES, VERDICT)
+        engine._own_logits = lambda *_: own.roll(1, 0)
+        with pytest.warns(RuntimeWarning, match="plain path"):
+            engine.check(PREFIX, SUFFIXES, VERDICT)
+        assert not engine.fast
+
     def test_logits_that_are_no_numbers(self, make_model):
         model = make_model()
         with torch.no_grad():

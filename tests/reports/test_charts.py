@@ -36,6 +36,24 @@ def test_a_value_beyond_the_limits_has_the_colour_of_the_end() -> None:
     assert shades(0.5) == shades(-1.0) != shades(1.0)
 
 
+def test_a_map_with_two_sides_is_pale_at_nothing_and_says_words_below_values() -> None:
+    def shade(value: float) -> tuple[int, ...]:
+        drawn = heat_map(["a"], ["b"], [[value]], (-0.4, 0.2))
+        found = re.findall(r"fill: #([0-9a-f]{6})", drawn)[0]
+        return tuple(bytes.fromhex(found))
+
+    assert min(shade(0.0)) > 235  # nearly white
+    red, _, blue = shade(-0.4)
+    assert red > blue  # brown
+    red, _, blue = shade(0.2)
+    assert blue > red  # violet
+    assert shade(-9.0) == shade(-0.4)
+    said = text_of(
+        heat_map(["a"], ["b", "c"], [[-0.3, None]], (-0.4, 0.2), "{:+.1f}", words=[["falls", "not touched"]])
+    )
+    assert {"−0.3", "falls", "–", "not touched"} <= set(said)
+
+
 def test_the_front_holds_what_nothing_beats_at_its_price() -> None:
     points = [
         Point(1, 0.5, "cheap"),

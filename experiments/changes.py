@@ -1,0 +1,107 @@
+"""What a command changes in a preset: domains, methods, seeds, model. Checked before anything is claimed or loaded."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from elicit.domains import check_names, load_domain
+from elicit.errors import RunError
+from elicit.language_models.address import is_endpoint
+from elicit.language_models.loading import find_model
+from elicit.methods import METHODS, load_methods
+
+SOURCES, TARGETS = ("source", "sources"), ("target", "targets")
+DOMAINS = (*SOURCES, *TARGETS, "domains")
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A preset with other values.
+
+    Attributes:
+        preset: names domains and methods by their own names.
+        written: what users wrote for a domain, a file for example, by its name.
+    """
+
+    preset: Any
+    written: dict[str, str]
+
+
+def change(preset: Any, changes: Mapping[str, Any]) -> Changed:
+    """A preset with other domains, methods, seeds or another model.
+
+    Args:
+        preset: of any experiment.
+        changes: by field of the preset: a text, or a tuple of texts or numbers. Methods may be files that register some; what
+            uses labels itself and is in the preset stays, since others are compared with it.
+
+    Raises:
+        RunError: a method is unknown or uses labels, domains do not go together, or the model is a served one.
+        DomainError, ModelError: a domain or the model cannot be found.
+    """
+    found = dict(changes)
+    written: dict[str, str] = {}
+    for name in DOMAINS:
+        if name in changes:
+            values = changes[name]
+            domains = [load_domain(value) for value in ((values,) if isinstance(values, str) else values)]
+            check_names(name, domains)
+            for domain, value in zip(domains, (values,) if isinstance(values, str) else values, strict=True):
+                if written.setdefault(domain.name, value) != value:
+                    raise RunError(
+                        f"{written[domain.name]} and {value} are both called {domain.name}; rename one of them"
+                    )
+            found[name] = domains[0].name if isinstance(values, str) else tuple(domain.name for domain in domains)
+    if "methods" in changes:
+        found["methods"] = _methods(preset.methods, changes["methods"])
+    changed = replace(preset, **found)
+    _check_domains(changed)
+    if is_endpoint(changed.model):
+        raise RunError("experiments train the model, and a server trains nothing; name the model's folder or hub id")
+    find_model(changed.model)
+    return Changed(changed, written)
+
+
+def options(changes: Mapping[str, Any]) -> list[str]:
+    """The words of a command line that makes these changes: a tuple's option has the field's name in the singular."""
+    words: list[str] = []
+    for key, value in changes.items():
+        for each in (value,) if isinstance(value, str) else value:
+            words += [f"--{key if isinstance(value, str) else key.removesuffix('s')}", str(each)]
+    return words
+
+
+def _methods(of_preset: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:
+    """What the preset compares with, and label-free methods by name or of files."""
+    names: list[str] = []
+    for name in asked:
+        names += load_methods(Path(name)) if name.endswith(".py") else (name,)
+    for name in names:
+        method = METHODS.get(name)
+        if method is None:
+            close = difflib.get_close_matches(name, METHODS, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise RunError(f"there is no method {name!r}{meant} (`elicit methods` lists them)")
+        if method.label_free is None and name not in of_preset:
+            raise RunError(f"{name} uses labels, and what is compared here are label-free methods; leave it out")
+    references = [name for name in of_preset if METHODS[name].label_free is None]
+    return tuple(dict.fromkeys((*references, *names)))
+
+
+def _check_domains(preset: Any) -> None:
+    """What is trained on is not what is measured on; several domains are several."""
+    held = {field.name: getattr(preset, field.name) for field in fields(preset) if field.name in DOMAINS}
+    sources, targets = (
+        [name for key in keys for name in ((held[key],) if isinstance(held.get(key), str) else held.get(key, ()))]
+        for keys in (SOURCES, TARGETS)
+    )
+    if both := sorted(set(sources) & set(targets)):
+        raise RunError(
+            f"{both[0]} is source and target at once, and what is measured would be memory; name another source or target"
+        )
+    if len(held.get("domains", ("", ""))) < 2:
+        raise RunError("one domain has none to carry over to; name --domain twice at least")
