@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from elicit.cli import main
 from elicit.domains import Question
 from elicit.monitors import KeywordMonitor
+from experiments.cli import main as experiments_main
 from tests.runs.conftest import model_folder, rows_about, write_domain  # noqa: F401  # a fixture
 
 runner = CliRunner()
@@ -44,6 +45,13 @@ def test_every_command_explains_itself_within_60_columns() -> None:
         result = runner.invoke(main, [command, "--help"], terminal_width=60)
         assert result.exit_code == 0
         assert max(map(len, result.output.splitlines())) <= 78, command
+
+
+@pytest.mark.parametrize("group", [main, experiments_main])
+def test_what_commands_do_is_wrapped_where_it_is_narrow_and_never_cut(group) -> None:
+    listed = " ".join(runner.invoke(group, ["--help"], terminal_width=60).output.split())
+    for command in group.commands.values():
+        assert " ".join((command.help or "").partition("\n\n")[0].split()) in listed
 
 
 def test_methods_say_which_labels_they_use() -> None:

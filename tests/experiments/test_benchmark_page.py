@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from elicit.files import read_json, write_json
-from experiments.cli import Benchmark, Benchmarks
+from experiments.cli import Benchmark, Benchmarks, main
 from experiments.report import _table
 from experiments.resume import on_this_machine
 
@@ -95,3 +95,14 @@ def test_each_part_is_of_the_machine_that_measured_it_even_where_the_next_one_fa
     with on_this_machine(tmp_path / "none.json"):
         pass
     assert not (tmp_path / "none.json").exists()
+
+
+def test_distractors_become_a_page_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(seeds: int, out: Path, say: Any) -> None:
+        write_json(out / "results.json", RESULTS | {"benchmark": "distractors", "options": {"seeds": seeds}})
+
+    monkeypatch.setattr("experiments.distractors.run_distractors", measured)
+    CliRunner().invoke(main, ["distractors", "--seeds", "2", "--out", str(tmp_path)], catch_exceptions=False)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"elicit-experiment distractors --seeds 2 --out {tmp_path}" in page
+    assert "elicit-experiment benchmark" not in page
