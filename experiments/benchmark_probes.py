@@ -62,7 +62,7 @@ def benchmark_probes(
     """Measure, print and write results.json; one thread, on which the many small products of probes are fastest."""
     with _one_thread(), threadpool_limits(1):
         results = resume(out / "results.json", "probes")
-        results |= {"texts": texts, "features": features, "layers": layers}
+        results |= {"texts": texts, "features": features, "layers": layers, "seeds": seeds}
         results["against_elk"] = against_elk(texts, features, layers, peer_layers, repeats, say)
         write_json(out / "results.json", results)
         results["seconds_30_layers"] = all_probes(say)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from elicit.language_models.loading import DEFAULT_MODEL
-from experiments.markdown import bullets, figure, markdown
+from experiments.markdown import bullets, figure, markdown, number
 
 Results = Mapping[str, Any]
 NAMES = {"smollm2-135m-instruct": "SmolLM2-135M", "gemma-3-270m": "Gemma-3-270m"}
@@ -157,6 +157,31 @@ def served(results: Results) -> str:
     return markdown(["work", f"here, {_dtype(found['dtype_here'])}", "served"], body)
 
 
+def probes(results: Results) -> str:
+    """Seconds per layer beside elk, of all probes together, and whether they find what was planted."""
+    found = shown(results)
+    rows = {(row["probe"], row["who"]): row for row in found["against_elk"]}
+    body = []
+    for probe in dict.fromkeys(row["probe"] for row in found["against_elk"]):
+        mine, other = rows[probe, "probes"], rows.get((probe, "elk"))
+        cells = [f"{mine['seconds_per_layer']:.3f} s, {mine['layers']} layers", "–"]
+        if other:
+            times = f"{other['probes_is_times_faster']:.1f} times slower, {other['layers']} layers"
+            cells[1] = f"{other['seconds_per_layer']:.2f} s ({times})"
+        body.append([f"`{probe}`", *cells])
+    planted = ", ".join(f"{name} {number(value)}" for name, value in found["planted_up_to_sign"].items())
+    seconds = {name: value for name, value in found["seconds_30_layers"].items() if name != "together"}
+    slowest = max(seconds, key=lambda name: seconds[name])
+    said = [
+        f"All {len(seconds)} probes on 1,000 pairs and 30 layers of width 576 take {sum(seconds.values()):.0f} s on one thread, of "
+        f"which {slowest} takes {seconds[slowest]:.0f}.",
+        f"On new pairs with a planted truth AUROC is, in the mean of {found['seeds']} seeds and of label-free probes up to sign: "
+        f"{planted}.",
+    ]
+    head = [f"{found['texts']:,} pairs of width {found['features']:,}, a layer", "probes", "elk"]
+    return "\n\n".join([markdown(head, body), bullets(said)])
+
+
 def processes(results: Results) -> str:
     """How many times as fast several processes are as one."""
     found = shown(results)
@@ -232,6 +257,7 @@ BENCHMARKS: dict[str, Callable[[Results], str]] = {
     "distractors": distractors,
     "engine": engine,
     "peers": peers,
+    "probes": probes,
     "processes": processes,
     "search": search,
     "served": served,

@@ -142,6 +142,26 @@ def test_what_a_search_costs_and_finds() -> None:
     )
 
 
+def test_what_probes_take_and_find() -> None:
+    rows = [
+        {"probe": "ccs", "who": "probes", "layers": 32, "seconds_per_layer": 0.5},
+        {"probe": "vinc", "who": "probes", "layers": 32, "seconds_per_layer": 0.02},
+        {"probe": "ccs", "who": "elk", "layers": 2, "seconds_per_layer": 11.0, "probes_is_times_faster": 22.0},
+    ]
+    found = {"texts": 1000, "features": 4096, "seeds": 20, "against_elk": rows}
+    found |= {
+        "seconds_30_layers": {"ccs": 9.4, "pca": 0.2, "together": 9.6},
+        "planted_up_to_sign": {"ccs": 0.98, "pca": 0.5},
+    }
+    said = readme_benchmarks.probes({"by_model": {"": found}})
+    assert "| `ccs` | 0.500 s, 32 layers | 11.00 s (22.0 times slower, 2 layers) |" in said
+    assert "| `vinc` | 0.020 s, 32 layers | – |" in said
+    assert (
+        "All 2 probes on 1,000 pairs and 30 layers of width 576 take 10 s on one thread, of which ccs takes 9." in said
+    )
+    assert "20 seeds and of label-free probes up to sign: ccs .98, pca .50." in said
+
+
 def test_ratios_of_the_other_benchmarks_by_hand() -> None:
     def shown(name: str, results: dict[str, Any], model: str = "smollm2-135m-instruct") -> str:
         return readme.TABLES[f"benchmark-{name}"]({"by_model": {model: results}})
