@@ -31,13 +31,16 @@ DEMO = {
 NOT_IN_DEMO = ("icm", "bootstrap", "self-training", "thinking", "thinking-self-training")  # for its ten minutes
 
 
-class ErrorGroup(click.Group):
-    """A group whose commands run in several processes, end with one line instead of a traceback, and can be interrupted."""
+class WholeHelp(click.Group):
+    """A group that says what its commands do whole, and wrapped where the terminal is narrow, in place of cut off."""
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        # Whole, and wrapped where the terminal is narrow, in place of cut off.
         cmd.short_help = cmd.short_help or (cmd.help or "").partition("\n\n")[0].replace("\n", " ")
         super().add_command(cmd, name)
+
+
+class ErrorGroup(WholeHelp):
+    """A group whose commands run in several processes, end with one line instead of a traceback, and can be interrupted."""
 
     def invoke(self, context: click.Context) -> Any:
         try:

@@ -36,7 +36,17 @@ from elicit.monitors.blend import BlendMonitor
 from elicit.runs import OF_ONE_METHOD
 from elicit.training import TrainingConfig
 from experiments.experiment import Findings, Folder, compared, held_out
-from experiments.survival import FAILS, NO_BASELINE, NOTHING_TO_LOSE, PLAIN, UNTOUCHED, reading, sections, summary
+from experiments.survival import (
+    FAILS,
+    NO_BASELINE,
+    NOTHING_TO_LOSE,
+    PLAIN,
+    REVERSED,
+    UNTOUCHED,
+    reading,
+    sections,
+    summary,
+)
 
 KEYWORDS = "keyword-source"
 REFERENCES = ("transfer", KEYWORDS)
@@ -332,14 +342,15 @@ class _Work:
             method == KEYWORDS and challenge in IN_QUESTION_ALONE
         ):
             return row | {"verdict": UNTOUCHED}
-        if not self.above_chance(before):
-            return row | {"verdict": NOTHING_TO_LOSE}
+        low, high = self.interval(before)
+        if low <= 0.5:
+            return row | {"verdict": REVERSED if high < 0.5 else NOTHING_TO_LOSE}
         return row | {"verdict": reading(row["difference"])}
 
-    def above_chance(self, plain: Sequence[Outcome]) -> bool:
-        """Whether a method is clearly better than chance without any challenge, on all texts that it scores there."""
+    def interval(self, plain: Sequence[Outcome]) -> tuple[float, float]:
+        """In which the AUROC of a method lies without any challenge, on all texts that it scores there."""
         figures = [compared(self.test, {"plain": each.scores})[0]["plain"] for each in plain if each.scores is not None]
-        return mean_over_seeds(figures).interval()[0] > 0.5
+        return mean_over_seeds(figures).interval()
 
 
 def abstention(labelling: Labelling) -> dict[str, list[int]]:

@@ -40,7 +40,7 @@ def change(preset: Any, changes: Mapping[str, Any]) -> Changed:
             uses labels itself and is in the preset stays, since others are compared with it.
 
     Raises:
-        RunError: a method is unknown or uses labels, domains do not go together, or the model is a served one.
+        RunError: a method is unknown or uses labels, domains or seeds do not go together, or the model is a served one.
         DomainError, ModelError: a domain or the model cannot be found.
     """
     found = dict(changes)
@@ -60,6 +60,9 @@ def change(preset: Any, changes: Mapping[str, Any]) -> Changed:
         found["methods"] = _methods(preset.methods, changes["methods"])
     changed = replace(preset, **found)
     _check_domains(changed)
+    for seed in changed.seeds:
+        if changed.seeds.count(seed) > 1:
+            raise RunError(f"seed {seed} is named twice, and would count as two trainings; name each once")
     if is_endpoint(changed.model):
         raise RunError("experiments train the model, and a server trains nothing; name the model's folder or hub id")
     find_model(changed.model)
@@ -99,6 +102,10 @@ def _check_domains(preset: Any) -> None:
         [name for key in keys for name in ((held[key],) if isinstance(held.get(key), str) else held.get(key, ()))]
         for keys in (SOURCES, TARGETS)
     )
+    flat: dict[str, str] = {}
+    for name in (*sources, *targets, *held.get("domains", ())):
+        if flat.setdefault(name.replace("/", "-"), name) != name:
+            raise RunError(f"{flat[name.replace('/', '-')]} and {name} would be one file's name; rename one of them")
     if both := sorted(set(sources) & set(targets)):
         raise RunError(
             f"{both[0]} is source and target at once, and what is measured would be memory; name another source or target"

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from elicit.cli import ErrorGroup
+from elicit.cli import ErrorGroup, WholeHelp
 from experiments import EXPERIMENTS
 
 OUT = click.Path(path_type=Path, file_okay=False)
@@ -150,7 +150,7 @@ def distractors(seeds: int, out: Path) -> None:
     run_distractors(seeds, out, say=click.echo)
 
 
-class Benchmarks(click.Group):
+class Benchmarks(WholeHelp):
     command_class = Benchmark
 
 

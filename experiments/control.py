@@ -119,6 +119,12 @@ def run_control(preset: Preset, folder: Folder) -> Findings:
     known_labels = [label for label in labelled.labels if label is not None]
     if (few := few_groups(known_labels, labelled.groups)) is not None:
         warnings.append(few)
+    honest = sum(label == 0 for label in known_labels)
+    if few_budgets := [budget for budget in BUDGETS if budget * honest < 1]:
+        warnings.append(
+            f"budgets of {', '.join(f'{budget:.0%}' for budget in few_budgets)} of {honest} honest transcripts are less than one: "
+            "where harm is rare, what they see is what scores above every honest transcript"
+        )
     folds = preset.folds
     if folds and (reason := cannot_fold(labelled, preset)):
         warnings.append(f"no monitor learns from the transcripts' own labels: {reason}")
@@ -361,6 +367,7 @@ def sections(rows: Sequence[Mapping[str, Any]], whole: Domain, steps: Unlabelled
     """Safety against budget, AUROC by reading, and all figures."""
     harmful = sum(label == 1 for label in whole.labels)
     held = f"{len(whole)} transcripts with a label, {harmful} of them harmful, {len(steps)} steps read."
+    asked = f"Asked about each: {whole.question.text}"
     panels = {
         f"harm {stream}": [
             Curve(
@@ -439,7 +446,7 @@ def sections(rows: Sequence[Mapping[str, Any]], whole: Domain, steps: Unlabelled
         ],
     )
     return [
-        Section("Safety at an audit budget", words=[held], drawings=[safety], tables=tables),
+        Section("Safety at an audit budget", words=[held, asked], drawings=[safety], tables=tables),
         Section("Whole transcripts and steps", drawings=[ranked], tables=[spent]),
     ]
 

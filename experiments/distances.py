@@ -14,7 +14,7 @@ from sklearn.model_selection import cross_val_score
 
 from elicit.domains import Domain
 from elicit.evaluation import Resampled
-from elicit.evaluation.bootstrap import REPLICATES
+from elicit.evaluation.bootstrap import REPLICATES, undefined
 from elicit.language_models.local import LocalModel
 
 DISTANCES = {"keyword_distance": "keyword distance", "state_distance": "hidden-state distance"}
@@ -87,6 +87,8 @@ def rank_correlation(
         x, y = [distance[pair] for pair in chosen], [short(pair, draw) for pair in chosen]
         return float(spearmanr(x, y).statistic) if len(set(x)) > 1 and len(set(y)) > 1 else float("nan")
 
+    if len(domains) < 3:
+        return undefined("two domains are too few to rank")
     rng = np.random.default_rng(seed)
     drawn = []
     for draw in range(REPLICATES):

@@ -176,13 +176,11 @@ def target_rows(
                 "ceiling": _named(best) if best else "",
                 "versus_transfer": difference(found, baseline)
                 if baseline and method != "transfer"
-                else undefined(
-                    "transfer is what others are compared with" if baseline else "there is no transfer monitor"
-                ),
+                else undefined("transfer is what others are compared with" if baseline else "transfer was not run"),
                 "versus_keyword": difference(found, keyword)
                 if keyword and method != "keyword-source"
                 else undefined(
-                    "keyword-source is what others are compared with" if keyword else "there are no keywords"
+                    "keyword-source is what others are compared with" if keyword else "keyword-source was not run"
                 ),
                 "versus_ceiling": difference(found, ceiling)
                 if ceiling and about.labels != "target"
@@ -259,6 +257,9 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                     else f"has an undefined share of the gap ({gap['undefined']})"
                 )
                 sentences.append(f"{target}: transfer {said}.")
+                if row["versus_untrained"]["reading"] == "worse":
+                    lost = in_words(row["versus_untrained"], sign="+")
+                    sentences.append(f"{target}: transfer is worse than the untrained model, {lost} of AUROC.")
         for start in STARTS:
             read = [
                 row
@@ -317,7 +318,7 @@ def sections(rows: Sequence[dict[str, Any]], preset: Preset) -> list[Section]:
         drawn = scatter(panels, "seconds on this target", "AUROC", logarithmic=True, front=True)
         caption = (
             "Agreement against the seconds of eliciting and scoring, without source training. The line joins what nothing else "
-            "beats at its price; the tables name the other points."
+            "beats at its price; the tables name the other points. What learns from labels of the target is not drawn."
         )
         fronts = [Drawing("front", "front", f"AUROC against seconds, {said}.", drawn, caption=caption)]
     tables = [

@@ -132,6 +132,10 @@ class Folder:
         """
         domain = load_domain(self.written.get(name, name))
         self.same("domains", name, domain.fingerprint(), f"the data of {name} have changed since this began")
+        unknown = sum(label is None for label in domain.labels)
+        if 0 < unknown < len(domain):
+            said = f"{unknown} of its {len(domain)} texts have no label: nothing is measured on them"
+            write_json(self.out / "notes" / "domains" / f"{name}.json", [said])
         return domain
 
     def same(self, kind: str, name: str, fingerprint: str, changed: str) -> None:
@@ -219,7 +223,11 @@ def held_out(domain: Domain, size: int) -> Domain:
     test = domain.test.sample(size)
     known = test.take([row for row, label in enumerate(test.labels) if label is not None])
     if len(set(known.labels)) < 2:
-        raise DomainError(f"{domain.name}: the first {size} test texts are not of both classes; choose more test texts")
+        found = f"have the label {known.labels[0]}, all of them" if known.labels else "have no label"
+        raise DomainError(
+            f"{domain.name}: of its test texts the {len(test)} that are looked at {found}; what measures are held-out texts of "
+            "both classes: label more of them, or choose a larger --preset"
+        )
     return known
 
 
@@ -253,7 +261,7 @@ def conduct(
 
     Raises:
         RunError: the folder belongs to something else, is in use, or cannot be written; or the changes do not go together.
-        DomainError, ModelError: a domain or the model cannot be used. Raised before the folder is made where it is not there.
+        DomainError, ModelError: a domain or the model cannot be found, or used for this.
     """
     module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
     changed = change(module.PRESETS[size], changes or {})
@@ -356,7 +364,9 @@ def _open(folder: Folder, asked: dict[str, Any]) -> None:
     out, path = folder.out, folder.out / "manifest.json"
     # A command that failed before it computed anything does not claim the folder.
     if entries(out) <= {"manifest.json", "notes"}:
-        began = {"schema": SCHEMA, **asked, "command": folder.command, "calls": [], "versions": versions()}
+        held = read_json(path) if path.is_file() else {}
+        calls = held.get("calls", []) if all(held.get(key) == value for key, value in asked.items()) else []
+        began = {"schema": SCHEMA, **asked, "command": folder.command, "calls": calls, "versions": versions()}
         write_json(path, began | {"domains": {}, "models": {}})
         return
     held = read_json(path)
@@ -364,7 +374,7 @@ def _open(folder: Folder, asked: dict[str, Any]) -> None:
         for key, value in now.items():
             if key != "sizes" and was.get(key) != value:
                 raise RunError(
-                    f"{out} holds another experiment: its {key} is {was.get(key)!r}, now {value!r}; choose another --out, or "
+                    f"{out} holds another experiment, with {key} {was.get(key)!r}, not {value!r}; choose another --out, or "
                     f"repeat the command that it was made with: {held.get('command')}"
                 )
     folder.say(f"continues what is in {out}: what was measured there is not measured again")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elicit.evaluation.bootstrap import in_words
+from elicit.evaluation.prompt_change import OTHERS
 from elicit.reports.cells import percent, signed
 from elicit.reports.charts import Curve, curves
 from elicit.reports.drawing import Drawing
@@ -91,7 +92,10 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
     kept = {
         "loss on instructions": {plan: row["loss_growth"] for plan, row in suite.items()},
         "instructions right": {plan: row["pass_rate"] for plan, row in suite.items()},
-        "follows the question": {plan: row["following"] for plan, row in suite.items()},
+        **{
+            f"follows {kind} questions": {plan: row["following"][kind] for plan, row in suite.items()}
+            for kind in OTHERS
+        },
     }
     moved = {
         f"AUROC, {target}": {plan: transfer[plan, target]["auroc"] for plan in preset.plans}
@@ -103,11 +107,16 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
     ]
     twins = Table(
         "Mean over tokens less mean over examples, at equal shares: 95 % intervals over texts or templates, and seeds",
-        ("Plan", "Follows the question", "Loss on instructions", *(f"AUROC, {target}" for target in preset.targets)),
+        (
+            "Plan",
+            *(f"Follows {kind} questions" for kind in OTHERS),
+            "Loss on instructions",
+            *(f"AUROC, {target}" for target in preset.targets),
+        ),
         [
             (
                 plan,
-                signed(row["following_versus_twin"]),
+                *(signed(row["following_versus_twin"][kind]) for kind in OTHERS),
                 percent(row["loss_growth_versus_twin"], signed=True),
                 *(signed(transfer[plan, target]["versus_twin"]) for target in preset.targets),
             )
@@ -116,8 +125,8 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
         ],
     )
     return [
-        Section("By share of instructions", drawings=drawings, tables=tables(rows)[:2]),
-        Section("Transfer, and dilution", tables=[*tables(rows)[2:], twins]),
+        Section("By share of instructions", drawings=drawings, tables=tables(rows)[:3]),
+        Section("Transfer, and dilution", tables=[*tables(rows)[3:], twins]),
     ]
 
 

@@ -21,7 +21,7 @@ def here() -> dict[str, Any]:
     """This machine, as JSON values."""
     import torch
 
-    found: dict[str, Any] = {"processor": _processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    found: dict[str, Any] = {"processor": _processor(), "cores": _cores(), "threads": torch.get_num_threads()}
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
@@ -80,7 +80,7 @@ def time_in_words(calls: Sequence[Mapping[str, Any]]) -> str:
     known = [call["seconds"] for call in calls if call["seconds"] is not None]
     unknown = len(calls) - len(known)
     said = f"{sum(known) / 60:.1f} min" + (f" in {len(known)} calls" if len(known) > 1 else "")
-    return said + (f", and that of {unknown} earlier or interrupted, which is not known" if unknown else "")
+    return said + (f", and {unknown} earlier or interrupted, for how long is not known" if unknown else "")
 
 
 def _git(*words: str) -> str | None:
@@ -90,6 +90,11 @@ def _git(*words: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _cores() -> int:
+    """On which this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from elicit.evaluation.bootstrap import in_words
+from elicit.evaluation.prompt_change import OTHERS
 from elicit.reports.charts import Interval, heat_map, intervals
 from elicit.reports.drawing import Drawing
 from elicit.reports.page import Section
@@ -69,19 +70,31 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
     suite = [row for row in rows if row["kind"] == "suite"]
     plans, kinds = [row["plan"] for row in suite], list(suite[0]["accuracy"])
     grid = [[row["accuracy"][kind]["value"] for kind in kinds] for row in suite]
+    panels = {
+        f"{kind} questions": [
+            Interval.of(row["plan"], row["following"][kind])
+            for row in suite
+            if row["following"][kind]["value"] is not None
+        ]
+        for kind in OTHERS
+    }
     following = Drawing(
         "following",
         "following",
-        "Share of texts on which the question asked is followed: "
-        + "; ".join(f"{row['plan']} {in_words(row['following'])}" for row in suite)
-        + ".",
-        intervals(
-            {"Follows the question that is asked": [Interval.of(row["plan"], row["following"]) for row in suite]},
-            "share of the texts on which the trained question has another answer, both answers counting equally",
-            references={"one word, or lots": 0.5},
+        "AUROC for the question that is asked, where the trained one has another answer. "
+        + " ".join(
+            f"{kind} questions: "
+            + "; ".join(f"{row['plan']} {in_words(row['following'][kind])}" for row in suite)
+            + "."
+            for kind in OTHERS
         ),
-        caption="Share of right answers where the trained question has another answer: 0 is answering the trained one, 0.5 always "
-        "the same word; 95 % intervals over texts and seeds.",
+        intervals(
+            {title: held for title, held in panels.items() if held},
+            "AUROC for the question asked, where the trained one has another answer",
+            references={"neither": 0.5},
+        ),
+        caption="Right of the line the question that is asked is answered, left of it the trained one still; 95 % intervals over "
+        "texts and seeds.",
     )
     kinds_of_question = Drawing(
         "kinds",
@@ -108,8 +121,8 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
         caption="What the training does to transfer; 95 % intervals over texts and seeds.",
     )
     return [
-        Section("Questions", drawings=[following, kinds_of_question], tables=tables(rows)[:2]),
-        Section("Transfer", drawings=[transfer], tables=tables(rows)[2:]),
+        Section("Questions", drawings=[following, kinds_of_question], tables=tables(rows)[:3]),
+        Section("Transfer", drawings=[transfer], tables=tables(rows)[3:]),
     ]
 
 

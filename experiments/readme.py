@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from elicit.domains import load_domain
 from elicit.errors import RunError
 from elicit.evaluation.bootstrap import in_words
 from elicit.files import read_json, write_json, write_text
@@ -24,7 +25,7 @@ from experiments.machine import in_words as machine
 from experiments.machine import time_in_words
 from experiments.markdown import bullets, figure, markdown, number
 from experiments.readme_benchmarks import BENCHMARKS, model_of, sweep, without_texts
-from experiments.survival import FAILS, FALLS, NO_BASELINE, NOTHING_TO_LOSE, SURVIVES, UNSETTLED, UNTOUCHED
+from experiments.survival import FAILS, FALLS, NO_BASELINE, NOTHING_TO_LOSE, REVERSED, SURVIVES, UNSETTLED, UNTOUCHED
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "experiments" / "measured"
@@ -55,6 +56,9 @@ def keep(folder: Path) -> str:
         raise RunError(
             f"{folder}: its {other[0]} is not that of the default preset; run the command again in another folder"
         )
+    for domain, fingerprint in manifest["domains"].items():
+        if load_domain(domain).fingerprint() != fingerprint:
+            raise RunError(f"{folder}: its {domain} is not that of the catalogue")
     kept = {
         "experiment": name,
         "preset": preset,
@@ -193,9 +197,7 @@ def prompt_change(results: Results) -> str:
     body = [
         [
             row["plan"],
-            figure(row["following"]),
-            figure(row["following_versus_first"]) + arrow(row["following_versus_first"]),
-            figure(row["flagged"]),
+            *(figure(row["following"][kind]) for kind in row["following"]),
             "–" if row["plan"] == "untrained" else in_words(row["loss_growth"], ".0%", "+"),
             figure(row["pass_rate"]),
             *(figure(auroc[row["plan"], target]) for target in targets),
@@ -203,8 +205,8 @@ def prompt_change(results: Results) -> str:
         for row in rows
         if row["kind"] == "suite"
     ]
-    head = ["training", "follows the question", "above verdicts alone", "says the flagged word", "growth of the loss"]
-    return markdown([*head, "instructions right", *(f"AUROC {target}" for target in targets)], body)
+    head = ["training", "inverted question", "unrelated questions", "growth of the loss", "instructions right"]
+    return markdown([*head, *(f"AUROC {target}" for target in targets)], body)
 
 
 def instruction(results: Results) -> str:
@@ -295,7 +297,7 @@ def challenges(results: Results) -> str:
             f"{len(by.get(SURVIVES, ()))} of {met}",
             *(", ".join(each) or "–" for each in (lost, by.get(UNSETTLED, ()))),
         ]
-        nothing = next((verdict for verdict in (NO_BASELINE, NOTHING_TO_LOSE) if verdict in by), None)
+        nothing = next((verdict for verdict in (NO_BASELINE, NOTHING_TO_LOSE, REVERSED) if verdict in by), None)
         body.append([f"`{method}`", figure(plain["auroc"]), *([nothing, "–", "–"] if nothing else cells)])
     said = [sentence for sentence in results["summary"] if " abstains on " in sentence]
     table = markdown(["method", "AUROC without a challenge", "survives", "falls, or fails, under", "not settled"], body)

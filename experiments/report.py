@@ -44,7 +44,7 @@ def _calls(calls: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         return []
     machines = dict.fromkeys(in_words(call["machine"]) for call in told)
     commits = dict.fromkeys(call["commit"] for call in told if call["commit"])
-    found = [("began", told[0]["began"]), ("wall time", time_in_words(calls)), ("machine", "; ".join(machines))]
+    found = [("began", told[0]["began"]), ("measuring took", time_in_words(calls)), ("machine", "; ".join(machines))]
     found.append(("threads", ", ".join(dict.fromkeys(str(call["machine"]["threads"]) for call in told))))
     return found + ([("commit", ", ".join(commits))] if commits else [])
 

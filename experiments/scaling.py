@@ -18,7 +18,7 @@ from sklearn.isotonic import isotonic_regression
 from elicit.domains import Domain, drop_overlap
 from elicit.errors import DomainError
 from elicit.evaluation import Resampled, difference, mean_over_seeds
-from elicit.evaluation.bootstrap import CONFIDENCE, rounded, undefined
+from elicit.evaluation.bootstrap import CONFIDENCE, in_words, rounded, undefined
 from elicit.monitors import KeywordMonitor, Scores, VerdictMonitor
 from elicit.reports.cells import Cell, share, signed
 from elicit.reports.charts import Curve, curves
@@ -155,6 +155,9 @@ def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain
     alone = [means[0, k] for k in preset.labels]
     for m in preset.adjacent[1:]:
         value = worth(means[m, 0], alone, preset.labels)
+        if difference(alone[-1], alone[0])["reading"] != "better":
+            flat = f"{preset.labels[-1]} target labels are not clearly better than none, so that there is no curve to read from"
+            value = undefined(flat) | {"at_least": 0}
         rows.append({"kind": "worth", "target": test.name, "adjacent_labels": m, "target_labels_worth": value})
         if value["value"] is not None:
             rows[-1]["target_labels_per_adjacent_label"] = rounded(value["value"] / m)
@@ -233,6 +236,14 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         own = [row for row in rows if row["target"] == target]
         worths = [row for row in own if row["kind"] == "worth"]
         sentences += [f"{target}: {in_target_labels(row)}" for row in worths]
+        sentences += [
+            f"{target}: {row['adjacent_labels']} adjacent labels alone are worse than none, "
+            f"{in_words(row['versus_no_adjacent'], sign='+')} of AUROC."
+            for row in own
+            if row["kind"] == "cell"
+            and not row["target_labels"]
+            and row["versus_no_adjacent"].get("reading") == "worse"
+        ]
         most = worths[-1]["adjacent_labels"]
         beside = [
             row for row in own if row["kind"] == "cell" and row["adjacent_labels"] == most and row["target_labels"]

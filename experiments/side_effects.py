@@ -16,7 +16,7 @@ import numpy as np
 from elicit.domains import Domain
 from elicit.evaluation import Resampled, difference, mean_over_seeds
 from elicit.evaluation.bootstrap import in_words, undefined
-from elicit.evaluation.prompt_change import PromptChange, prompt_change
+from elicit.evaluation.prompt_change import OTHERS, PromptChange, prompt_change
 from elicit.evaluation.retention import Retention, retention
 from elicit.monitors import KeywordMonitor, Scores, VerdictMonitor
 from elicit.reports.cells import percent, share, signed
@@ -60,8 +60,8 @@ class Preset:
 class Measured:
     """One plan: means over seeds, with resamples that drew the same for all plans."""
 
-    following: Resampled
-    flagged: Resampled
+    following: dict[str, Resampled]
+    deaf: dict[str, Resampled]
     accuracy: dict[str, Resampled]
     loss_growth: Resampled | None
     pass_rate: Resampled
@@ -88,8 +88,8 @@ def suite_rows(
     before = runs[UNTRAINED][0][1]
     found = {
         plan: Measured(
-            mean_over_seeds([changed.following() for changed, _ in held]),
-            mean_over_seeds([changed.flagged() for changed, _ in held]),
+            {kind: mean_over_seeds([changed.following(kind) for changed, _ in held]) for kind in OTHERS},
+            {kind: mean_over_seeds([changed.deaf(kind) for changed, _ in held]) for kind in OTHERS},
             {
                 kind: mean_over_seeds([changed.accuracy(kind) for changed, _ in held])
                 for kind in dict.fromkeys(asked.kind for asked in held[0][0].asked)
@@ -101,10 +101,11 @@ def suite_rows(
         )
         for plan, held in runs.items()
     }
-    first, untrained = found[next(iter(preset.plans))], found[UNTRAINED]
-    following = {plan: measured.following for plan, measured in found.items()}
+    untrained = found[UNTRAINED]
+    following = {kind: {plan: measured.following[kind] for plan, measured in found.items()} for kind in OTHERS}
     growth = {plan: measured.loss_growth for plan, measured in found.items() if measured.loss_growth}
-    rows = []
+    questions = runs[UNTRAINED][0][0].asked
+    rows = [{"kind": "question", "asked": each.kind, "question": vars(each.question)} for each in questions]
     for plan, measured in found.items():
         changed = runs[plan][0][0]
         warnings += [f"not asked: {skipped}" for skipped in changed.skipped]
@@ -116,10 +117,11 @@ def suite_rows(
                 "seeds": len(runs[plan]),
                 "n": len(suite),
                 "coverage": statistics.mean(_coverage(changed) for changed, _ in runs[plan]),
-                "following": measured.following.to_json(),
-                "flagged": measured.flagged.to_json(),
-                "following_versus_first": _against(measured.following, first.following, measured is first),
-                "following_versus_twin": _twin(plan, preset.plans, following),
+                "following": {kind: figure.to_json() for kind, figure in measured.following.items()},
+                "following_versus_deaf": {
+                    kind: difference(figure, measured.deaf[kind]) for kind, figure in measured.following.items()
+                },
+                "following_versus_twin": {kind: _twin(plan, preset.plans, following[kind]) for kind in OTHERS},
                 "accuracy": {kind: figure.to_json() for kind, figure in measured.accuracy.items()},
                 "instructions": preset.pairs,
                 "loss_growth": undefined("it is what the loss is compared with")
@@ -132,7 +134,11 @@ def suite_rows(
         )
     return [
         *rows,
-        *dilution_row("question-following", preset.plans, following, _sizes(rows[-1])),
+        *(
+            row
+            for kind in OTHERS
+            for row in dilution_row(f"following of {kind} questions", preset.plans, following[kind], _sizes(rows[-1]))
+        ),
         *dilution_row(
             "growth of the loss on instructions",
             preset.plans,
@@ -210,9 +216,10 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
             "Questions and instructions: means over seeds, 95 % intervals over texts or templates, and seeds",
             (
                 "Plan",
-                "Follows the question",
-                "Above the first plan",
-                "Says the flagged word",
+                "Inverted question",
+                "Above not hearing it",
+                "Unrelated questions",
+                "Above not hearing them",
                 "Loss on instructions",
                 "Instructions right",
                 "Above untrained",
@@ -221,15 +228,26 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
             [
                 (
                     row["plan"],
-                    row["following"],
-                    signed(row["following_versus_first"]),
-                    row["flagged"],
+                    *(
+                        cell
+                        for kind in OTHERS
+                        for cell in (row["following"][kind], signed(row["following_versus_deaf"][kind]))
+                    ),
                     percent(row["loss_growth"], signed=True),
                     row["pass_rate"],
                     signed(row["pass_rate_versus_untrained"]),
                     share(row["coverage"]),
                 )
                 for row in suite
+            ],
+        ),
+        Table(
+            "What was asked",
+            ("Kind", "Question", "Words"),
+            [
+                (row["asked"], row["question"]["text"], f"{row['question']['flagged']}, {row['question']['cleared']}")
+                for row in rows
+                if row["kind"] == "question"
             ],
         ),
         Table(
@@ -272,22 +290,29 @@ def sentences(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
     found = []
     for row in (row for row in rows if row["kind"] == "suite"):
         plan, growth = row["plan"], row["loss_growth"]
+        heard = ", ".join(
+            f"asked {asked} it {hearing(row['following'][kind])} ({in_words(row['following'][kind])})"
+            for kind, asked in zip(OTHERS, ("the inverted question", "unrelated ones"), strict=True)
+        )
         if plan == UNTRAINED:
-            found.append(
-                f"The untrained model follows the question on {in_words(row['following'], '.0%')} of the texts that tell."
-            )
+            found.append(f"The untrained model: {heard}.")
             continue
-        said = f"{plan}: follows the question on {in_words(row['following'], '.0%')}"
-        if plan != first:
-            reading = row["following_versus_first"]["reading"]
-            said += f" ({reading} {'than' if reading in ('better', 'worse') else 'from'} {first})"
-        said += f", loss on instructions {in_words(growth, '.0%', '+')}"
+        said = f"{plan}: {heard}, loss on instructions {in_words(growth, '.0%', '+')}"
         for transfer in (other for other in rows if other["kind"] == "transfer" and other["plan"] == plan):
             auroc = transfer["auroc"]
             reading = "" if plan == first else f" ({transfer['versus_first']['reading']})"
             said += f", AUROC {in_words(auroc)} on {transfer['target']}{reading}"
         found.append(f"{said}.")
     return found
+
+
+def hearing(following: Mapping[str, Any]) -> str:
+    """Which question is answered, as far as the interval of question-following tells."""
+    if following["value"] is None:
+        return "answers what cannot be told here"
+    if following["low"] > 0.5:
+        return "answers that"
+    return "goes on answering the trained one" if following["high"] < 0.5 else "answers what is not settled"
 
 
 def _against(found: Resampled, other: Resampled, same: bool) -> dict[str, Any]:
@@ -354,10 +379,10 @@ def _name(plan: str, seed: int) -> str:
 
 
 MEASURED = (
-    "Question-following is the share of right answers among texts for which the question asked and the trained question have "
-    "different right answers, as the mean over those where the flagged word is right and those where it is wrong: 0 is a model "
-    "that goes on answering the trained question, 0.5 one that always says the same word. Inverted and unrelated questions count "
-    "equally. The wordings asked here were never trained on.",
+    "Question-following is the AUROC of log-odds for the question asked, on the texts for which it and the trained question have "
+    "different right answers: above 0.5 the question asked is answered, below 0.5 the trained one still, and a leaning to one word "
+    "does not count. Beside it stands how far that lies above what the log-odds under the trained question have there, which a "
+    "model that does not hear the question gives. The wordings asked here were never trained on.",
     "Loss on instructions is the mean negative log-likelihood of held-out responses, as growth over the untrained model’s; right "
     "answers are those that a program can check.",
     "All trainings see the same texts. Every figure is a mean over seeds; intervals draw texts, or templates of "

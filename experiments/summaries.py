@@ -215,7 +215,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         if row["kind"] == "survival" and row["reader"] == TRAINED:
             lost = row["auroc_difference"]
-            what = in_words(lost, ".3f", "+")
+            what = f"{in_words(lost, '.3f', '+')}, from {_number(row['auroc_text'])} on the texts"
             same = row["same_verdict"]["value"]
             sentences.append(
                 f"The trained monitor gives a summary by the {row['writer']} model the same verdict as its text in "

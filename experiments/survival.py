@@ -2,7 +2,7 @@
 
 A method *survives* a challenge when the interval of the difference in AUROC does not go below −0.05; else it *falls* when the whole
 interval is below 0, and otherwise that is not settled. Where a method did not clearly beat chance before the challenge there is
-nothing to survive.
+nothing to survive; where it was clearly below chance, that is said.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from elicit.reports.rows import read_measure
 
 PLAIN = "as it is"
 SURVIVES, FALLS, UNSETTLED, FAILS = "survives", "falls", "not settled", "fails"
-NOTHING_TO_LOSE, NO_BASELINE, UNTOUCHED = "nothing to lose", "fails without it", "not touched"
-MARKS = {name: name for name in (SURVIVES, FALLS, UNSETTLED, FAILS)} | {NOTHING_TO_LOSE: "at chance"}
+NOTHING_TO_LOSE, REVERSED, NO_BASELINE, UNTOUCHED = (
+    "not above chance",
+    "below chance",
+    "fails without it",
+    "not touched",
+)
+MARKS = {name: name for name in (SURVIVES, FALLS, UNSETTLED, FAILS)}
 LOST = -0.05  # of AUROC: what a method that survives may lose
 
 
@@ -41,15 +46,20 @@ def summary(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str, 
         own = [row for row in rows if row["method"] == method and row["challenge"] != PLAIN]
         by = {
             verdict: [row["challenge"] for row in own if row["verdict"] == verdict]
-            for verdict in (SURVIVES, FALLS, UNSETTLED, FAILS, NOTHING_TO_LOSE, NO_BASELINE)
+            for verdict in (SURVIVES, FALLS, UNSETTLED, FAILS, NOTHING_TO_LOSE, REVERSED, NO_BASELINE)
         }
         own = [row for row in own if row["verdict"] != UNTOUCHED]
         if by[NO_BASELINE]:
             sentences.append(f"{method} fails without any challenge: there is nothing to compare with.")
             continue
+        if by[REVERSED]:
+            sentences.append(
+                f"{method} ranks the wrong way round without any challenge: there is nothing for it to survive with."
+            )
+            continue
         if by[NOTHING_TO_LOSE]:
             sentences.append(
-                f"{method} is not clearly better than chance without any challenge: it has nothing to lose."
+                f"{method} is not shown to be better than chance without any challenge: what it loses cannot be told."
             )
             continue
         said = f"{method} survives {len(by[SURVIVES])} of {len(own)} challenges"
@@ -96,10 +106,12 @@ def sections(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str,
             grid,
             (-0.4, 0.4),
             "{:+.2f}",
+            middle=0.0,
             words=[[MARKS.get(row["verdict"], "") for row in held] for held in shown],
         ),
         caption="AUROC under the challenge less AUROC without it, means over seeds, and what its interval says: brown is lost, "
-        "violet is gained, pale is no change. Empty is what a challenge does not touch; at chance, there was nothing to lose.",
+        "violet is gained, pale is no change. A dash is what a challenge does not touch, or a method that without it is not shown "
+        "to be above chance.",
     )
     figures = Table(
         "Means over seeds, 95 % intervals over texts and seeds",
@@ -131,7 +143,7 @@ def sections(rows: Sequence[Mapping[str, Any]], abstained: Sequence[Mapping[str,
 
 def _told(row: Mapping[str, Any]) -> float | None:
     """The difference where it tells something of the challenge."""
-    return None if row["verdict"] in (UNTOUCHED, NOTHING_TO_LOSE) else row["difference"]["value"]
+    return None if row["verdict"] in (UNTOUCHED, NOTHING_TO_LOSE, REVERSED) else row["difference"]["value"]
 
 
 def _verdict(row: Mapping[str, Any]) -> Cell:

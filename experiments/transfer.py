@@ -131,6 +131,7 @@ def run_transfer(preset: Preset, folder: Folder) -> Findings:
     rows += [
         {"kind": "mean", "of": kind, "pairs": len(held), "versus_untrained": mean_gain(held)}
         for kind, held in gains.items()
+        if kind not in (SAME_FAMILY, OTHER_FAMILY) or len(held) < len(gains[SINGLE])  # else it is the same mean again
     ]
     distances = folder.part(
         lambda: domain_distances(folder.untrained(preset.model).model, domains, preset.distance_texts),
@@ -302,8 +303,9 @@ def sections(
     correlations: Mapping[str, Mapping[str, Any]],
 ) -> list[Section]:
     """Two heat maps with their tables, and transfer against distance."""
-    lines = [*preset.domains, FAMILY, ALL, "untrained"]
     held = {(_line(row), row["target"]): row for row in rows if "auroc" in row}
+    drawn = {line for line, _ in held}
+    lines = [line for line in (*preset.domains, FAMILY, ALL, "untrained") if line in drawn]
 
     def grid(figure: str) -> list[list[float | None]]:
         return [
@@ -327,8 +329,9 @@ def sections(
             "auroc-matrix",
             "matrix",
             f"AUROC on each target (columns) by what was trained on (rows). {said(aurocs)}",
-            heat_map(lines, preset.domains, aurocs, (0.5, 1.0), label="target"),
-            caption="AUROC on held-out labels of the target, by what was trained on. On the diagonal: the target’s own labels.",
+            heat_map(lines, preset.domains, aurocs, (0.0, 1.0), label="target", middle=0.5),
+            caption="AUROC on held-out labels of the target, by what was trained on: violet is better than chance, brown worse. "
+            "On the diagonal: the target’s own labels.",
         ),
         Drawing(
             "gap-matrix",

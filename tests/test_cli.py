@@ -47,7 +47,7 @@ def test_every_command_explains_itself_within_60_columns() -> None:
         assert max(map(len, result.output.splitlines())) <= 78, command
 
 
-@pytest.mark.parametrize("group", [main, experiments_main])
+@pytest.mark.parametrize("group", [main, experiments_main, experiments_main.commands["benchmark"]])
 def test_what_commands_do_is_wrapped_where_it_is_narrow_and_never_cut(group) -> None:
     listed = " ".join(runner.invoke(group, ["--help"], terminal_width=60).output.split())
     for command in group.commands.values():

@@ -29,6 +29,7 @@ _WORDS = ("name", "data", "text", "label", "group", "id", "question", "flagged",
 _SWITCHES = ("sensitive", "exclusive")
 _LISTS = ("reworded", "inverted")
 _KEYS = _WORDS + _SWITCHES + _LISTS
+LONGEST_NAME = 100  # characters: it becomes folders and parts of files' names
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+(/[\w.-]+)?)(:(?P<config>[^:]*)(:(?P<split>[^:]+))?)?")
 _EXAMPLE = 'data = "DATA", text = "text", label = "label" and question = "Is this request harmful?"'
@@ -76,11 +77,7 @@ def load_file(path: str | Path) -> Domain:
     path = Path(path).expanduser()
     keys = _read_toml(path)
     name = keys.get("name", path.stem)
-    if not _NAME.fullmatch(name):
-        raise DomainError(
-            f"{path}: the name {name!r} cannot name a folder; use letters, digits, '_', '-' and '.', "
-            "with '/' between the parts"
-        )
+    _check_name(name, str(path))
     for needed in ("data", "question"):
         if needed not in keys:
             raise DomainError(f"{name}: {path} has no key {needed!r}; add {_EXAMPLE.replace('DATA', 'data.jsonl')}")
@@ -113,6 +110,8 @@ def load_hub(reference: str) -> Domain:
         DomainError: the data set cannot be loaded, or has no such columns.
     """
     name = reference.removeprefix("hub:").replace(":", "/").replace("//", "/")
+    if _HUB.fullmatch(reference):
+        _check_name(name, reference)
     data = _open_hub(name, reference)
     _check_columns(
         name, ["text", "label"], data.column_names, f"write a .toml file that names the columns: {_EXAMPLE}", reference
@@ -130,6 +129,14 @@ def load_hub(reference: str) -> Domain:
     columns = {"text": "text", "label": "label"}
     notes = "The question was made from the data set's label names; a .toml file with a question of its own is better."
     return make_domain(name, question, _rows(name, _hub_records(data, columns), columns, question), notes=notes)
+
+
+def _check_name(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise DomainError(
+            f"{where}: the name {name!r} cannot name a folder; use at most {LONGEST_NAME} letters, digits, '_', '-' and '.', with "
+            "'/' between the parts"
+        )
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -4,10 +4,11 @@ Five kinds of question about every text: the trained one, a reworded one, an inv
 asks in, see `elicit.training.questions`), ones that have nothing to do with it but
 whose answer is known (does the text hold a digit? is it longer than most?), and the trained one with other verdict words.
 
-The *question-following rate* looks at the texts for which the question asked and the trained question have different right
-answers: the share of them on which the verdict is the right answer to the question asked, as the mean over those where the flagged
-word is right and those where the other one is. A monitor that answers the trained question whatever it is asked has 0, one that
-always gives the same word, or gives words by lot, has 0.5. Inverted and unrelated questions count equally.
+*Question-following* looks at the texts for which the question asked and the trained question have different right answers: the
+AUROC of the log-odds under the question asked, for that question. Above 0.5 the question asked is answered; at 0.5 the answer says
+nothing; below, the trained question goes on being answered. A leaning to one word, which a question may bring, does not move it.
+Beside it stands what a model that does not hear the question has there: the same of its log-odds under the trained question, which
+is 0 only where it makes no mistakes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from elicit.training.questions import inverted, reworded
 
 Bools = NDArray[np.bool_]
 KINDS = ("trained", "reworded", "inverted", "unrelated", "other words")
-OTHER_QUESTIONS = ("inverted", "unrelated")  # kinds whose right answer can be another than that of the trained question
+OTHERS = ("inverted", "unrelated")  # kinds of question whose right answer can be another than that of the trained one
 OTHER_WORDS = (("True", "False"), ("Right", "Wrong"))
 
 
@@ -66,7 +67,7 @@ class PromptChange:
     skipped: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Accuracy and AUROC by question and by kind, question-following and share of the flagged word, with intervals."""
+        """Accuracy and AUROC by question and by kind, and question-following, with intervals."""
         weights = self._weights()
         questions = []
         for number, asked in enumerate(self.asked):
@@ -86,27 +87,21 @@ class PromptChange:
         return {
             "questions": questions,
             "accuracy": {kind: found.to_json() for kind, found in kinds.items()},
-            "following": self.following(weights).to_json(),
-            "flagged": self.flagged(weights).to_json(),
+            "following": {kind: self.following(kind, weights).to_json() for kind in OTHERS},
+            "deaf": {kind: self.deaf(kind, weights).to_json() for kind in OTHERS},
             "skipped": list(self.skipped),
         }
 
-    def following(self, weights: NDArray[np.float32] | None = None) -> Resampled:
-        """The question-following rate and its resamples; the same texts are drawn for every monitor of one suite."""
-        weights = self._weights() if weights is None else weights
-        rates = [self._balanced(kind, weights) for kind in OTHER_QUESTIONS]
-        told = [rate for rate in rates if np.isfinite(rate.value)]
-        if not told:
-            return Resampled(float("nan"), np.full(len(weights) - 1, np.nan))
-        return Resampled(
-            float(np.mean([rate.value for rate in told])), np.mean([rate.replicates for rate in told], axis=0)
-        )
+    def following(self, kind: str, weights: NDArray[np.float32] | None = None) -> Resampled:
+        """Question-following under one kind of question, and its resamples, which draw the same texts for every monitor of a suite.
 
-    def flagged(self, weights: NDArray[np.float32] | None = None) -> Resampled:
-        """Share of the verdicts on inverted and unrelated questions that are the flagged word: which word a monitor leans to."""
-        weights = self._weights() if weights is None else weights
-        numbers = [number for number, asked in enumerate(self.asked) if asked.kind in OTHER_QUESTIONS]
-        return weighted_mean(np.where(np.isfinite(self.odds), self.odds > 0, np.nan)[numbers], weights)
+        Of several questions pairs of texts are compared within each, and count alike.
+        """
+        return self._ranking(kind, self.odds, weights)
+
+    def deaf(self, kind: str, weights: NDArray[np.float32] | None = None) -> Resampled:
+        """What question-following would be, had every question been answered as the trained one was."""
+        return self._ranking(kind, np.broadcast_to(self.odds[0], self.odds.shape), weights)
 
     def accuracy(self, kind: str, weights: NDArray[np.float32] | None = None) -> Resampled:
         """Share of right answers to the questions of one kind, and its resamples, as those of `following`."""
@@ -138,18 +133,19 @@ class PromptChange:
         truth = np.array(held["truth"], dtype=bool)
         return cls(tuple(asked), odds, truth, tuple(held["groups"]), tuple(held["skipped"]))
 
-    def _balanced(self, kind: str, weights: NDArray[np.float32]) -> Resampled:
-        """Share of right answers to a kind of question where the trained one has the other, the mean over both right answers."""
-        numbers = [number for number, asked in enumerate(self.asked) if asked.kind == kind]
-        if not numbers:
-            return Resampled(float("nan"), np.full(len(weights) - 1, np.nan))
-        right = np.array([self._right(number) for number in numbers])
-        answers = np.array([self.asked[number].answers for number in numbers])
-        yes, no = (
-            weighted_mean(np.where(tells, right, np.nan), weights)
-            for tells in (answers & ~self.truth, ~answers & self.truth)
-        )
-        return Resampled((yes.value + no.value) / 2, (yes.replicates + no.replicates) / 2)
+    def _ranking(self, kind: str, odds: NDArray[np.float64], weights: NDArray[np.float32] | None) -> Resampled:
+        """AUROC of (q, n) log-odds for a kind of question, where the trained one has another answer: pairs within a question."""
+        weights = self._weights() if weights is None else weights
+        right, pairs = np.zeros((2, len(weights)))
+        for number, asked in enumerate(self.asked):
+            tells = (asked.answers != self.truth) & np.isfinite(self.odds[number]) & np.isfinite(self.odds[0])
+            answers, drawn = asked.answers[tells], weights[:, tells]
+            if asked.kind == kind and answers.any() and not answers.all():
+                among = (drawn @ answers) * (drawn @ ~answers)
+                right += np.nan_to_num(auroc(odds[number][tells], answers.astype(float), drawn)) * among
+                pairs += among
+        found = np.divide(right, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+        return Resampled(float(found[0]), found[1:])
 
     def _right(self, number: int) -> NDArray[np.float64]:
         """(n,) 1 where the verdict is the right answer, 0 where it is not, NaN where there is none."""
@@ -185,7 +181,11 @@ def prompt_change(model: LanguageModel, domain: Domain) -> PromptChange:
         try:
             read = model.log_odds(item.question, known.texts, description=f"{item.kind} question")
         except ModelError as error:
-            skipped.append(f"{item.question.text} ({item.question.flagged}/{item.question.cleared}): {error}")
+            words = f"{item.question.flagged}/{item.question.cleared}"
+            own = item.kind == "other words"  # which the suite chose, and nobody can mend
+            skipped.append(
+                f"the suite's spare words {words} are left out" if own else f"{item.question.text} ({words}): {error}"
+            )
             continue
         asked.append(item)
         odds.append(read.values)

@@ -7,6 +7,7 @@ its name promises. The two kinds are registered by different decorators, so that
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from elicit.training import TrainingConfig
 LabelsUsed = Literal["none", "source", "target"]
 Needs = Literal["verdicts", "hidden states", "training"]
 
+_NAME = re.compile(r"\w[\w. -]{0,99}")
 UNSURE = float(np.log(3))  # log-odds below which a label is no better than 3 to 1
 
 
@@ -147,6 +149,8 @@ def label_free(
 ) -> Callable[[Found], Found]:
     """Register a function of (monitor, unlabelled target, seed) as a label-free method; the other arguments are as in `Method`."""
 
+    _check_name(name)
+
     def register(function: Found) -> Found:
         METHODS[name] = Method(name, description, "none", cost, needs, label_free=function)
         return function
@@ -158,9 +162,17 @@ def reference(
     name: str, labels: LabelsUsed, description: str, cost: Cost | None = None, needs: Needs = "verdicts"
 ) -> Callable[[Callable[[Ingredients], Monitor]], Callable[[Ingredients], Monitor]]:
     """Register a function of `Ingredients` as a reference that uses these labels."""
+    _check_name(name)
 
     def register(function: Callable[[Ingredients], Monitor]) -> Callable[[Ingredients], Monitor]:
         METHODS[name] = Method(name, description, labels, cost, needs, reference=function)
         return function
 
     return register
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"the method's name {name!r} cannot name a folder; use at most 100 letters, digits, '_', '-', '.' and spaces"
+        )

@@ -76,10 +76,9 @@ def heat_map(
     form: str = "{:.2f}",
     label: str = "",
     words: Sequence[Sequence[str]] | None = None,
+    middle: float | None = None,
 ) -> str:
     """A matrix as coloured cells, each with its value; None leaves a cell open.
-
-    Where one end is below 0 and the other above it, colours are of two kinds that meet in a pale one at 0.
 
     Args:
         rows, columns: names.
@@ -88,12 +87,12 @@ def heat_map(
         form: of a value.
         label: what the columns are.
         words: (rows, columns) what stands below each value, in small.
+        middle: value at which colours of two kinds meet in a pale one; without it there is one kind.
     """
-    two_sided = limits[0] < 0 < limits[1]
 
     def draw() -> Any:
-        colours = matplotlib.colormaps["PuOr" if two_sided else "cividis"]
-        scale = TwoSlopeNorm(0.0, *limits) if two_sided else Normalize(*limits)
+        colours = matplotlib.colormaps["cividis" if middle is None else "PuOr"]
+        scale = Normalize(*limits) if middle is None else TwoSlopeNorm(middle, *limits)
         side = max(0.62, min(1.1, 5.4 / max(1, len(columns))))
         left, bottom = 0.2 + 0.078 * max(map(len, rows)), 0.15
         top = 0.3 + 0.25 * bool(label) + 0.035 * max(map(len, columns))
@@ -114,8 +113,8 @@ def heat_map(
                 ink = MUTED if isinstance(shade, str) else "#101418" if _luminance(shade) > 0.4 else "#fafbfc"
                 said = DASH if value is None else _number(value, form)
                 word = words[at][place] if words else ""
-                middle = at + (0.36 if word else 0.5)
-                axes.text(place + 0.5, middle, said, ha="center", va="center_baseline", color=ink, fontsize=9)
+                height_of_value = at + (0.36 if word else 0.5)
+                axes.text(place + 0.5, height_of_value, said, ha="center", va="center_baseline", color=ink, fontsize=9)
                 axes.text(place + 0.5, at + 0.74, word, ha="center", va="center_baseline", color=ink, fontsize=6.5)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")

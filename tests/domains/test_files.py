@@ -165,6 +165,7 @@ def test_mistakes_in_the_toml_file(write: Write, tmp_path: Path) -> None:
     refused(write(flagged="No"), "both verdict words")
     refused(write(name="../outside"), "cannot name a folder")
     refused(write(name="/outside"), "cannot name a folder")
+    refused(write(name="a" * 101), "at most 100 letters")
     bad = tmp_path / "bad.toml"
     bad.write_text("name = \n")
     refused(bad, "bad.toml", "line 1")
@@ -260,6 +261,8 @@ def test_mistakes_in_the_name_of_hub_data(hub: _Hub) -> None:
     for name, problem in {
         "hub:": "not of the form",
         "hub:a/b/c": "not of the form",
+        "hub:../..": "cannot name a folder",
+        "hub:owner/name:..": "cannot name a folder",
         "hub:owner/name::dev": "splits train, test",
         "hub:owner/other": "could not be loaded: no such data set",
     }.items():

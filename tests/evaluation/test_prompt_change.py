@@ -8,7 +8,7 @@ import pytest
 from elicit.domains import Question, Row, make_domain
 from elicit.errors import DomainError, ModelError
 from elicit.evaluation import difference
-from elicit.evaluation.prompt_change import Asked, PromptChange, prompt_change, suite
+from elicit.evaluation.prompt_change import OTHERS, Asked, PromptChange, prompt_change, suite
 from elicit.language_models.readings import Readings
 
 WORDS = ("fine 7 stars", "bad", "fine and a good deal longer than most", "bad?")
@@ -47,8 +47,9 @@ def right(question: str, text: str) -> bool:
 
 def test_a_model_that_ignores_the_question_follows_none_and_one_that_reads_it_follows_all() -> None:
     deaf, reader = (prompt_change(Model(rule), DOMAIN) for rule in (good, right))
-    assert deaf.following().value == 0.0
-    assert reader.following().value == 1.0
+    for kind in OTHERS:
+        assert deaf.following(kind).value == deaf.deaf(kind).value == reader.deaf(kind).value == 0.0
+        assert reader.following(kind).value == 1.0
     found = deaf.to_json()
     assert found["accuracy"]["trained"]["value"] == found["accuracy"]["reworded"]["value"] == 1.0
     assert found["accuracy"]["inverted"]["value"] == 0.0
@@ -60,7 +61,7 @@ def test_a_model_that_ignores_the_question_follows_none_and_one_that_reads_it_fo
         "unrelated",
         "other words",
     }
-    assert difference(reader.following(), deaf.following()) == {
+    assert difference(reader.following("inverted"), deaf.following("inverted")) == {
         "value": 1.0,
         "low": 1.0,
         "high": 1.0,
@@ -68,33 +69,66 @@ def test_a_model_that_ignores_the_question_follows_none_and_one_that_reads_it_fo
     }
 
 
-@pytest.mark.parametrize(("rule", "flagged"), [(lambda _q, _t: True, 1.0), (lambda _q, _t: False, 0.0)])
-def test_one_word_whatever_is_asked_follows_as_lots_do_and_its_leaning_is_told(rule, flagged: float) -> None:
-    constant = prompt_change(Model(rule), DOMAIN).to_json()
-    assert (constant["following"]["value"], constant["following"]["low"]) == (0.5, 0.5)
-    assert constant["flagged"]["value"] == flagged
+@pytest.mark.parametrize("word", [True, False])
+def test_one_word_whatever_is_asked_follows_nothing_and_the_trained_question_neither(word: bool) -> None:
+    constant = prompt_change(Model(lambda _q, _t: word), DOMAIN).to_json()
+    for kind in OTHERS:
+        figure = constant["following"][kind]
+        assert (figure["low"], figure["value"], figure["high"]) == (0.5, 0.5, 0.5)
 
 
-def test_following_is_the_mean_over_both_right_answers_and_both_kinds() -> None:
-    """By hand: eight texts, of which six are flagged under the trained question."""
+def test_following_by_hand() -> None:
+    """Eight texts, of which six are flagged under the trained question; one has no answer."""
     truth = np.array([True] * 6 + [False] * 2)
-    digit = np.array([True, True, False, False, False, False, True, False])
+    digit = np.array([True, True, False, False, False, False, True, True])
+    mark = np.array(
+        [True, True, True, True, True, True, True, False]
+    )  # differs where Yes is right alone: it tells nothing
     asked = [
         Asked("trained", Question("Good?"), truth),
         Asked("inverted", Question("Bad?"), ~truth),
         Asked("unrelated", Question("A digit?"), digit),
+        Asked("unrelated", Question("A mark?"), mark),
     ]
-    yes, no, unscored = 1.0, -1.0, np.nan
     odds = [
-        [yes] * 8,
-        [no, no, no, yes, yes, unscored, yes, no],  # No is right for six, 3 of 5 scored; Yes for two, 1 of 2
-        [yes, no, no, yes, yes, yes, no, yes],  # differs on four with No, 1 right of 4, and on one with Yes, 0 of 1
+        [6, 5, 4, 3, 2, 1, 0, 2.5],  # trained
+        [1, 2, 3, 4, 5, np.nan, 2.5, 5],  # Yes is right for the last two: above 2 and 4.5 of five
+        [9, 9, 1, 2, 3, 4, 2, 8],  # differs on texts 3 to 6 with No, on the last two with Yes: above 1.5 and 4 of four
+        [1, 2, 3, 4, 5, 6, 7, 8],
     ]
-    suite_of_eight = PromptChange(tuple(asked), np.array(odds), truth, (None,) * 8)
-    assert suite_of_eight.following().value == pytest.approx(((3 / 5 + 1 / 2) / 2 + (1 / 4 + 0) / 2) / 2)
-    assert suite_of_eight.flagged().value == pytest.approx(8 / 15)
-    only_inverted = PromptChange(tuple(asked[:2]), np.array(odds[:2]), truth, (None,) * 8)
-    assert only_inverted.following().value == pytest.approx((3 / 5 + 1 / 2) / 2)
+    found = PromptChange(tuple(asked), np.array(odds, dtype=float), truth, (None,) * 8)
+    assert found.following("inverted").value == pytest.approx((2 + 4.5) / 10)
+    assert found.deaf("inverted").value == pytest.approx((0 + 1) / 10)  # of the texts that both questions scored
+    assert found.following("unrelated").value == pytest.approx((1.5 + 4) / 8)
+    leaning = PromptChange(
+        tuple(asked), np.array(odds, dtype=float) + np.array([[0], [50], [-50], [0]]), truth, (None,) * 8
+    )
+    assert leaning.following("inverted").value == found.following("inverted").value
+    alone = PromptChange(tuple(asked[:2]), np.array(odds[:2], dtype=float), truth, (None,) * 8)
+    assert alone.to_json()["following"]["unrelated"]["value"] is None
+
+
+def test_a_model_that_is_deaf_and_often_wrong_is_told_by_what_it_would_have_without_hearing() -> None:
+    often = np.random.default_rng(0).random(len(DOMAIN)) < 0.7
+    wrong = {text for text, right in zip(DOMAIN.texts, often, strict=True) if not right}
+    deaf = prompt_change(Model(lambda q, text: good(q, text) ^ (text in wrong)), DOMAIN)
+    for kind in OTHERS:
+        assert 0.0 < deaf.following(kind).value < 0.5
+        assert difference(deaf.following(kind), deaf.deaf(kind))["value"] == 0.0
+
+
+def test_pairs_of_two_questions_count_alike() -> None:
+    truth = np.array([True, True, True, False, False, False])
+    first = np.array([False, True, True, True, True, False])  # one No, two Yes: two pairs
+    second = np.array([False, False, True, True, True, True])  # two No, three Yes: six pairs
+    asked = (
+        Asked("trained", Question("Good?"), truth),
+        Asked("unrelated", Question("One?"), first),
+        Asked("unrelated", Question("Two?"), second),
+    )
+    odds = np.array([[0.0] * 6, [0, 9, 9, 1, 1, 9], [5, 5, 9, 1, 1, 1]], dtype=float)
+    # The first ranks both of its pairs right, the second none of its six.
+    assert PromptChange(asked, odds, truth, (None,) * 6).following("unrelated").value == pytest.approx(2 / 8)
 
 
 DOMAIN_TRUTH = np.array([label == 1 for label in DOMAIN.labels])
@@ -119,7 +153,7 @@ def test_what_is_kept_as_json_measures_the_same() -> None:
     again = PromptChange.from_held(json.loads(json.dumps(found.held())))
     assert again.to_json() == found.to_json()
     assert again.skipped == found.skipped
-    np.testing.assert_array_equal(again.following().replicates, found.following().replicates)
+    np.testing.assert_array_equal(again.following("inverted").replicates, found.following("inverted").replicates)
 
 
 def test_texts_that_are_not_read_whole_are_not_asked_about() -> None:

@@ -52,7 +52,8 @@ def outcomes(work: _Work, right_before: float, right_after: float) -> dict:
         (0.9, 0.95, "survives"),
         (0.9, 0.6, "falls"),
         (0.9, 0.85, "falls"),
-        (0.5, 0.5, "nothing to lose"),
+        (0.5, 0.5, "not above chance"),
+        (0.1, 0.1, "below chance"),
     ],
 )
 def test_a_method_survives_what_is_shown_to_cost_it_little(work, before, after, verdict) -> None:
@@ -109,7 +110,9 @@ def test_what_fails_without_a_challenge_is_not_blamed_on_it(work) -> None:
 def test_chance_has_nothing_to_lose_even_where_a_challenge_fails(work) -> None:
     held = outcomes(work, 0.5, 0.5) | {("other", "m"): [Outcome(None, failure="too few texts")] * 2}
     rows = [work.row(name, "m", held) for name in (PLAIN, "harder", "other")]
-    assert summary(rows, []) == ["m is not clearly better than chance without any challenge: it has nothing to lose."]
+    assert summary(rows, []) == [
+        "m is not shown to be better than chance without any challenge: what it loses cannot be told."
+    ]
 
 
 def test_whether_there_is_something_to_lose_does_not_depend_on_the_texts_that_a_challenge_leaves(work) -> None:
@@ -122,7 +125,7 @@ def test_whether_there_is_something_to_lose_does_not_depend_on_the_texts_that_a_
     few = scores_from(work.test.ids, held["harder", "m"][0].scores.values.tolist(), reasons)
     row = work.row("harder", "m", held | {("harder", "m"): [Outcome(few)] * 2})
     assert row["n"] == len(set(left)) < len(labels)
-    assert row["verdict"] != "nothing to lose"
+    assert row["verdict"] != "not above chance"
 
 
 def test_a_reference_that_never_sees_the_pool_survives_nothing_there(work) -> None:

@@ -83,6 +83,7 @@ def test_methods_take_the_place_of_label_free_ones_and_references_stay(tmp_path:
         ({"targets": ("vader/amazon",)}, RunError, "vader/amazon is source and target at once"),
         ({"targets": ("vader/nyt", "vader/nyt")}, DomainError, "two targets are called vader/nyt"),
         ({"targets": ("vader/tweet",)}, DomainError, "vader/tweets"),
+        ({"seeds": (0, 1, 0)}, RunError, "seed 0 is named twice"),
         ({"model": "endpoint:http://127.0.0.1:1/v1"}, RunError, "a server trains nothing"),
     ],
 )
@@ -95,6 +96,9 @@ def test_two_files_of_one_name_and_one_domain_alone_are_refused(tmp_path: Path) 
     one, other = film(tmp_path, "my/films"), film(tmp_path, "my/films", "others")
     with pytest.raises(RunError, match=r"films\.toml and .*others\.toml are both called my/films"):
         change(Preset(), {"source": one, "targets": (other,)})
+    flat = film(tmp_path, "my-films", "flat")
+    with pytest.raises(RunError, match="my/films and my-films would be one file's name"):
+        change(Matrix(), {"domains": (one, flat)})
     with pytest.raises(RunError, match="name --domain twice at least"):
         change(Matrix(), {"domains": (one,)})
     assert change(Matrix(), {"domains": (one, "vader/nyt")}).preset.domains == ("my/films", "vader/nyt")

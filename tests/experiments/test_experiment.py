@@ -79,10 +79,10 @@ def test_a_killed_experiment_continues_where_it_was(toy: Toy, tmp_path: Path) ->
 
 def test_another_preset_and_another_size_are_refused_in_the_same_folder(toy: Toy, tmp_path: Path) -> None:
     conduct("toy", "smoke", tmp_path / "out", lambda _: None)
-    with pytest.raises(RunError, match=r"its preset is 'smoke'.*elicit-experiment toy --preset smoke"):
+    with pytest.raises(RunError, match=r"with preset 'smoke', not 'default'.*elicit-experiment toy --preset smoke"):
         conduct("toy", "default", tmp_path / "out", lambda _: None)
     toy.PRESETS = toy.PRESETS | {"smoke": Preset((1, 4))}
-    with pytest.raises(RunError, match=r"its units is \[1, 2\], now \[1, 4\]"):
+    with pytest.raises(RunError, match=r"with units \[1, 2\], not \[1, 4\]"):
         conduct("toy", "smoke", tmp_path / "out", lambda _: None)
     assert toy.computed == [1, 2]
 
@@ -185,8 +185,10 @@ def test_held_out_texts_have_labels_of_both_classes(tmp_path: Path) -> None:
     found = held_out(make_domain("d", Question("Is it?"), rows), 12)
     assert set(found.labels) == {0, 1}
     assert len(found) < 12  # those without a label are left out, and no other text takes their place
-    with pytest.raises(DomainError, match="d: the first 12 test texts are not of both classes"):
-        held_out(make_domain("d", Question("Is it?"), [Row(str(i), f"text {i}", 1) for i in range(80)]), 12)
+    for label, said in ((1, "have the label 1, all of them"), (None, "have no label")):
+        rows = [Row(str(i), f"text {i}", label) for i in range(80)]
+        with pytest.raises(DomainError, match=f"d: of its test texts the 12 that are looked at {said}"):
+            held_out(make_domain("d", Question("Is it?"), rows), 12)
 
 
 def test_unscored_texts_and_warnings_beside_figures_are_alarms() -> None:
@@ -251,10 +253,36 @@ def test_when_where_and_how_long_is_told_of_every_call_that_measured(toy: Toy, t
     assert "in 2 calls" in (out / "report.html").read_text(encoding="utf-8")
 
 
+def test_time_that_was_killed_before_anything_was_kept_is_not_forgotten(toy: Toy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    killed = {
+        "began": "2026-01-01T00:00:00Z",
+        "seconds": None,
+        "commit": "",
+        "machine": {"processor": "p", "cores": 1, "threads": 1},
+    }
+    sizes = {"units": [1, 2], "seeds": [0, 1], "model": "smollm2-135m-instruct"}
+    write_json(out / "manifest.json", {"experiment": "toy", "preset": "smoke", "sizes": sizes, "calls": [killed]})
+    calls = conduct("toy", "smoke", out, lambda _: None)["calls"]
+    assert [call["seconds"] is None for call in calls] == [True, False]
+    write_json(
+        tmp_path / "other" / "manifest.json", {"experiment": "toy", "preset": "default", "sizes": {}, "calls": [killed]}
+    )
+    assert len(conduct("toy", "smoke", tmp_path / "other", lambda _: None)["calls"]) == 1
+
+
+def test_a_domain_with_labels_missing_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row(str(i), f"text {i}", None if i < 30 else i % 2) for i in range(80)]
+    monkeypatch.setattr("experiments.experiment.load_domain", lambda name: make_domain(name, Question("Is it?"), rows))
+    write_json(tmp_path / "manifest.json", {"versions": {}})
+    Folder(tmp_path).domain("my/texts")
+    assert notes(tmp_path) == ["domains/my/texts: 30 of its 80 texts have no label: nothing is measured on them"]
+
+
 def test_wall_time_in_words() -> None:
     assert time_in_words([{"seconds": 90.0}]) == "1.5 min"
     assert time_in_words([{"seconds": 90.0}, {"seconds": None}, {"seconds": 30.0}]) == (
-        "2.0 min in 2 calls, and that of 1 earlier or interrupted, which is not known"
+        "2.0 min in 2 calls, and 1 earlier or interrupted, for how long is not known"
     )
 
 

@@ -28,7 +28,7 @@ def test_a_model_that_writes_nothing_has_undefined_figures_and_a_summary_of_them
     monkeypatch.setattr(Folder, "part", lambda *_, **__: [1.5] * len(pairs))
     rows = _Work(PRESETS["smoke"], Folder(tmp_path), SOURCE).quality(pairs)
     assert {row["model"]: row["copied"] for row in rows} == {"first sentence": 1.0, "untrained": None, "trained": None}
-    undefined = {"auroc_difference": {"value": None}, "same_verdict": {"value": None}}
+    undefined = {key: {"value": None} for key in ("auroc_difference", "auroc_text", "same_verdict")}
     said = summary([*rows, {"kind": "survival", "reader": "trained", "writer": "untrained", **undefined}])
     assert "is undefined for the untrained model" in said[0]
     assert "an undefined share of the cases" in said[2]

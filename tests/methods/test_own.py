@@ -95,3 +95,9 @@ def test_a_file_may_import_what_lies_beside_it(tmp_path) -> None:
         tmp_path, FILE.replace("@dataclass", "from beside_mine import NAME\n@dataclass").replace('"mine"', "NAME")
     )
     assert load_methods(path) == ("from beside",)
+
+
+def test_a_name_that_would_be_a_path_is_refused(tmp_path) -> None:
+    for name in ("../mine", "a/b", "", "x" * 101):
+        with pytest.raises(RunError, match="cannot name a folder"):
+            load_methods(written(tmp_path, FILE.replace('"mine"', repr(name))))

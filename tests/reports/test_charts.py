@@ -38,7 +38,7 @@ def test_a_value_beyond_the_limits_has_the_colour_of_the_end() -> None:
 
 def test_a_map_with_two_sides_is_pale_at_nothing_and_says_words_below_values() -> None:
     def shade(value: float) -> tuple[int, ...]:
-        drawn = heat_map(["a"], ["b"], [[value]], (-0.4, 0.2))
+        drawn = heat_map(["a"], ["b"], [[value]], (-0.4, 0.2), middle=0.0)
         found = re.findall(r"fill: #([0-9a-f]{6})", drawn)[0]
         return tuple(bytes.fromhex(found))
 
