@@ -93,8 +93,8 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
             "AUROC for the question asked, where the trained one has another answer",
             references={"neither": 0.5},
         ),
-        caption="Right of the line the question that is asked is answered, left of it the trained one still; 95 % intervals over "
-        "texts and seeds.",
+        caption="Right of the line the question that is asked is answered; left of it texts are ranked the other way, as by the "
+        "trained one; 95 % intervals over texts and seeds.",
     )
     kinds_of_question = Drawing(
         "kinds",
@@ -104,7 +104,7 @@ def sections(rows: Sequence[Mapping[str, Any]]) -> list[Section]:
             f"{plan}: " + ", ".join(f"{kind} {_number(value)}" for kind, value in zip(kinds, row, strict=True)) + "."
             for plan, row in zip(plans, grid, strict=True)
         ),
-        heat_map(plans, kinds, grid, (0.0, 1.0), label="question"),
+        heat_map(plans, kinds, grid, (0.0, 1.0), label="question", middle=0.5),
         caption="Right answers by kind of question: a model that ignores the question has the inverted one wrong.",
     )
     targets = list(dict.fromkeys(row["target"] for row in rows if row["kind"] == "transfer"))

@@ -291,8 +291,8 @@ def sentences(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
     for row in (row for row in rows if row["kind"] == "suite"):
         plan, growth = row["plan"], row["loss_growth"]
         heard = ", ".join(
-            f"asked {asked} it {hearing(row['following'][kind])} ({in_words(row['following'][kind])})"
-            for kind, asked in zip(OTHERS, ("the inverted question", "unrelated ones"), strict=True)
+            f"{asked} {'are' if kind == 'unrelated' else 'is'} {hearing(row['following'][kind])}"
+            for kind, asked in zip(OTHERS, ("the inverted question", "unrelated questions"), strict=True)
         )
         if plan == UNTRAINED:
             found.append(f"The untrained model: {heard}.")
@@ -307,12 +307,17 @@ def sentences(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
 
 
 def hearing(following: Mapping[str, Any]) -> str:
-    """Which question is answered, as far as the interval of question-following tells."""
+    """Whether a question is answered, as far as the interval of question-following tells."""
     if following["value"] is None:
-        return "answers what cannot be told here"
-    if following["low"] > 0.5:
-        return "answers that"
-    return "goes on answering the trained one" if following["high"] < 0.5 else "answers what is not settled"
+        return "not to be told apart from the trained one here"
+    said = (
+        "answered"
+        if following["low"] > 0.5
+        else "not answered"
+        if following["high"] < 0.5
+        else "not settled to be answered"
+    )
+    return f"{said} ({in_words(following, '.2f')})"
 
 
 def _against(found: Resampled, other: Resampled, same: bool) -> dict[str, Any]:
@@ -380,9 +385,9 @@ def _name(plan: str, seed: int) -> str:
 
 MEASURED = (
     "Question-following is the AUROC of log-odds for the question asked, on the texts for which it and the trained question have "
-    "different right answers: above 0.5 the question asked is answered, below 0.5 the trained one still, and a leaning to one word "
-    "does not count. Beside it stands how far that lies above what the log-odds under the trained question have there, which a "
-    "model that does not hear the question gives. The wordings asked here were never trained on.",
+    "different right answers: above 0.5 the question asked is answered, below 0.5 texts are ranked the other way, as by the "
+    "trained one, and a leaning to one word does not count. Beside it stands how far that lies above what the log-odds under the "
+    "trained question have there, which a model that does not hear the question gives. The wordings asked here were never trained on.",
     "Loss on instructions is the mean negative log-likelihood of held-out responses, as growth over the untrained model’s; right "
     "answers are those that a program can check.",
     "All trainings see the same texts. Every figure is a mean over seeds; intervals draw texts, or templates of "

@@ -337,7 +337,7 @@ def sections(
             "gap-matrix",
             "matrix",
             f"Gap recovered on each target (columns) by what was trained on (rows). {said(gaps)}",
-            heat_map(lines[:-1], preset.domains, gaps, (0.0, 1.0), "{:.0%}", "target"),
+            heat_map(lines[:-1], preset.domains, gaps, (-1.0, 1.0), "{:.0%}", "target", middle=0.0),
             caption="Gap recovered: 0 is the untrained model, 1 the one trained on the target’s own labels. Open: undefined.",
         ),
     ]
