@@ -387,7 +387,8 @@ MEASURED = (
     "Question-following is the AUROC of log-odds for the question asked, on the texts for which it and the trained question have "
     "different right answers: above 0.5 the question asked is answered, below 0.5 texts are ranked the other way, as by the "
     "trained one, and a leaning to one word does not count. Beside it stands how far that lies above what the log-odds under the "
-    "trained question have there, which a model that does not hear the question gives. The wordings asked here were never trained on.",
+    "trained question have there, which a model that does not hear the question gives. The wordings asked here were never trained "
+    "on.",
     "Loss on instructions is the mean negative log-likelihood of held-out responses, as growth over the untrained model’s; right "
     "answers are those that a program can check.",
     "All trainings see the same texts. Every figure is a mean over seeds; intervals draw texts, or templates of "
