@@ -45,17 +45,16 @@ def change(preset: Any, changes: Mapping[str, Any]) -> Changed:
     """
     found = dict(changes)
     written: dict[str, str] = {}
-    for name in DOMAINS:
-        if name in changes:
-            values = changes[name]
-            domains = [load_domain(value) for value in ((values,) if isinstance(values, str) else values)]
-            check_names(name, domains)
-            for domain, value in zip(domains, (values,) if isinstance(values, str) else values, strict=True):
-                if written.setdefault(domain.name, value) != value:
-                    raise RunError(
-                        f"{written[domain.name]} and {value} are both called {domain.name}; rename one of them"
-                    )
-            found[name] = domains[0].name if isinstance(values, str) else tuple(domain.name for domain in domains)
+    for field in DOMAINS:
+        if field in changes:
+            words = _many(changes[field])
+            domains = [load_domain(word) for word in words]
+            check_names(field, domains)
+            names = tuple(domain.name for domain in domains)
+            found[field] = names[0] if isinstance(changes[field], str) else names
+            for name, word in zip(names, words, strict=True):
+                if written.setdefault(name, word) != word:
+                    raise RunError(f"{written[name]} and {word} are both called {name}; rename one of them")
     if "methods" in changes:
         found["methods"] = _methods(preset.methods, changes["methods"])
     changed = replace(preset, **found)
@@ -73,9 +72,13 @@ def options(changes: Mapping[str, Any]) -> list[str]:
     """The words of a command line that makes these changes: a tuple's option has the field's name in the singular."""
     words: list[str] = []
     for key, value in changes.items():
-        for each in (value,) if isinstance(value, str) else value:
+        for each in _many(value):
             words += [f"--{key if isinstance(value, str) else key.removesuffix('s')}", str(each)]
     return words
+
+
+def _many(value: Any) -> tuple[Any, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def _methods(of_preset: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, ...]:
@@ -97,11 +100,8 @@ def _methods(of_preset: tuple[str, ...], asked: tuple[str, ...]) -> tuple[str, .
 
 def _check_domains(preset: Any) -> None:
     """What is trained on is not what is measured on; several domains are several."""
-    held = {field.name: getattr(preset, field.name) for field in fields(preset) if field.name in DOMAINS}
-    sources, targets = (
-        [name for key in keys for name in ((held[key],) if isinstance(held.get(key), str) else held.get(key, ()))]
-        for keys in (SOURCES, TARGETS)
-    )
+    held = {each.name: getattr(preset, each.name) for each in fields(preset) if each.name in DOMAINS}
+    sources, targets = ([name for key in keys for name in _many(held.get(key, ()))] for keys in (SOURCES, TARGETS))
     flat: dict[str, str] = {}
     for name in (*sources, *targets, *held.get("domains", ())):
         if flat.setdefault(name.replace("/", "-"), name) != name:

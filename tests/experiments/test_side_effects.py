@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from elicit.evaluation import Resampled
 from experiments.instruction import dilution, plans
 from experiments.prompt_change import PLANS
-from experiments.side_effects import _twin, dilution_row
+from experiments.side_effects import _twin, dilution_row, hearing
 
 
 def test_the_plans_are_the_four_schedules_and_the_sweep_of_shares_under_both_losses() -> None:
@@ -53,3 +54,19 @@ def test_dilution_is_told_in_the_mean_over_all_shares() -> None:
     assert loss["difference"]["reading"] == "better"
     assert dilution_row("AUROC on tweets", PLANS, figures, sizes) == []
     assert dilution([{"kind": "suite"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.51, 0.9, "answered (0.60 [0.51, 0.90])"),
+        (0.1, 0.49, "not answered (0.30 [0.10, 0.49])"),
+        (0.4, 0.5, "not settled to be answered (0.45 [0.40, 0.50])"),
+    ],
+)
+def test_a_question_is_answered_where_the_whole_interval_lies_above_chance(low, high, said) -> None:
+    assert hearing({"value": float(said.split("(")[1][:4]), "low": low, "high": high}) == said
+
+
+def test_a_question_that_no_text_tells_from_the_trained_one_is_not_read() -> None:
+    assert hearing({"value": None, "undefined": "no text differs"}).startswith("not to be told apart")
