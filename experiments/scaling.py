@@ -305,6 +305,7 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
             "Above no adjacent",
             "Keywords, same labels",
             "Above keywords",
+            "Texts",
             "Coverage",
         ),
         [
@@ -317,6 +318,7 @@ def sections(rows: Sequence[Mapping[str, Any]], preset: Preset) -> list[Section]
                 signed(row["versus_no_adjacent"]),
                 row.get("keyword_auroc"),
                 signed(row["versus_keyword"]) if "versus_keyword" in row else None,
+                row["n"],
                 share(row["coverage"]),
             )
             for row in cells
