@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
@@ -44,20 +44,21 @@ def entries(out: Path) -> set[str]:
     return {name for name in names if not (name.startswith(".") and name.endswith(".part"))}
 
 
-def refuse_others(out: Path, sign: str, what: str) -> None:
+def refuse_others(out: Path, sign: str, what: str, besides: Set[str] = frozenset()) -> None:
     """Refuse a folder that holds something, and not what a command of this kind leaves; nothing is written there.
 
     Args:
         out: the folder, or where one will be.
         sign: the file by which such a folder is known.
         what: it would hold.
+        besides: files that such a folder may hold before there is a sign.
 
     Raises:
         RunError: it holds something else.
     """
     held = entries(out) if out.is_dir() else set()
-    if held and sign not in held:
-        raise RunError(f"{out} is not empty and holds no {what} ({min(held)}, …); choose another --out")
+    if sign not in held and (others := held - besides):
+        raise RunError(f"{out} is not empty and holds no {what} ({min(others)}, …); choose another --out")
 
 
 def versions() -> dict[str, str]:

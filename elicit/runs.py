@@ -35,7 +35,7 @@ from elicit.monitors.monitor import MONITOR
 from elicit.monitors.probe import ProbeMonitor
 from elicit.reports import write_figures, write_report
 from elicit.run_config import Domains, RunConfig, cannot
-from elicit.run_folder import changed_versions, claim, entries, note_versions, versions
+from elicit.run_folder import changed_versions, claim, entries, note_versions, refuse_others, versions
 from elicit.timings import TIMINGS, Timings, read_timings
 from elicit.training import is_trained, train_monitor, training_notes
 
@@ -74,6 +74,7 @@ def run(
         RunError: the folder belongs to another run, is in use, or cannot be written.
     """
     domains = Domains(config)
+    refuse_others(out, "manifest.json", "run", {TIMINGS})
     with claim(out):
         try:
             return _Run(config, out, domains, command, say, readings).finish()
@@ -295,8 +296,6 @@ class _Run:
         hashes = self.domains.hashes()
         code = {name: METHODS[name].code for name in self.config.methods if METHODS[name].code}
         if not path.is_file():
-            if leftovers := entries(self.out) - {TIMINGS}:
-                raise RunError(f"{self.out} is not empty and holds no run ({min(leftovers)}, …); choose another --out")
             content = {
                 "schema": SCHEMA,
                 "command": command,

@@ -19,7 +19,7 @@ from elicit.evaluation.bootstrap import in_words
 from elicit.files import read_json, write_json, write_text
 from elicit.language_models.local import LocalModel
 from elicit.monitors import VerdictMonitor, fit_calibration
-from elicit.run_folder import entries
+from elicit.run_folder import refuse_others
 from elicit.training import TrainingConfig, train
 from elicit.training.config import check_source_weights
 from elicit.training.contradictions import check_contradictions
@@ -151,9 +151,8 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
                 write_json(path, asked)  # what was refused, or failed before there was anything to keep, claims nothing
             elif differs:
                 raise RunError(f"{out} holds another training, with another {differs[0]}; choose another --out")
-        elif entries(out):
-            raise RunError(f"{out} is not empty and holds no training; choose another --out")
         else:
+            refuse_others(out, path.name, "training")
             write_json(path, asked)
     except OSError as error:
         raise RunError(f"cannot write to {out}: {error.strerror or error}; choose another --out") from error

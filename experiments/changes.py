@@ -11,7 +11,7 @@ from typing import Any
 from elicit.domains import check_names, load_domain
 from elicit.errors import RunError
 from elicit.language_models.address import is_endpoint
-from elicit.language_models.loading import find_model
+from elicit.language_models.loading import check_model
 from elicit.methods import METHODS, load_methods
 
 SOURCES, TARGETS = ("source", "sources"), ("target", "targets")
@@ -64,7 +64,7 @@ def change(preset: Any, changes: Mapping[str, Any]) -> Changed:
             raise RunError(f"seed {seed} is named twice, and would count as two trainings; name each once")
     if is_endpoint(changed.model):
         raise RunError("experiments train the model, and a server trains nothing; name the model's folder or hub id")
-    find_model(changed.model)
+    check_model(changed.model)
     return Changed(changed, written)
 
 

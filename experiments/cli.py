@@ -82,6 +82,7 @@ CHANGES: dict[str, Callable[..., Any]] = {
     ),
     "question": click.option("--question", help="What the monitors answer about a log."),
 }
+# Which of them the preset of each experiment has; a test compares the two, since help does without importing any experiment.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "transfer": ("domains", "seeds"),
     "scaling": ("source", "targets", "seeds"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from elicit.files import write_json
-from elicit.run_folder import refuse_others
+from elicit.run_folder import claim, refuse_others
 from experiments.benchmark_probes import LABEL_FREE
 from experiments.resume import resume
 from probes import ClassNorm, ClusterNorm, ErasureNorm, Normalisation
@@ -24,10 +24,15 @@ NORMS: dict[str, Callable[[], Normalisation]] = {
 
 def run_distractors(seeds: int, out: Path, say: Callable[[str], None]) -> None:
     """Accuracy, up to sign, against truth and distractor: means, and least and most, over seeds, by probe."""
-    rows: list[dict[str, Any]] = []
     refuse_others(out, "results.json", "results")
-    results = resume(out / "results.json", "distractors", {"seeds": seeds}) | {"accuracy": "up to sign", "rows": rows}
-    write_json(out / "results.json", results)  # a folder that cannot be written is known at once
+    with claim(out):
+        results = resume(out / "results.json", "distractors", {"seeds": seeds}) | {"accuracy": "up to sign"}
+        write_json(out / "results.json", results | {"rows": measured(seeds, say)})
+
+
+def measured(seeds: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One row per construction, probe and normalisation."""
+    rows: list[dict[str, Any]] = []
     say(f"{'construction':<14}{'probe':<14}{'norm':<10}{'truth':>7}{'distractor':>12}")
     for construction, make in CONSTRUCTIONS.items():
         for name, new_probe in LABEL_FREE.items():
@@ -44,4 +49,4 @@ def run_distractors(seeds: int, out: Path, say: Callable[[str], None]) -> None:
                 ends = {f"{feature}_ends": [min(values), max(values)] for feature, values in both.items()}
                 rows.append({"construction": construction, "probe": name, "norm": norm, "seeds": seeds} | means | ends)
                 say(f"{construction:<14}{name:<14}{norm:<10}{means['truth']:>7.2f}{means['distractor']:>12.2f}")
-        write_json(out / "results.json", results)
+    return rows

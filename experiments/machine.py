@@ -36,10 +36,8 @@ def in_words(machine: Mapping[str, Any]) -> str:
 @cache
 def commit() -> str:
     """The commit of the code that runs, with "+" where its modules have been changed since; empty where it is in no repository."""
-    if (
-        _git("ls-files", "--error-unmatch", str(Path(__file__))) is None
-    ):  # installed into an environment in somebody's repository
-        return ""
+    if _git("ls-files", "--error-unmatch", str(Path(__file__))) is None:
+        return ""  # installed into an environment that lies in somebody else's repository, say
     head = _git("rev-parse", "--short=12", "HEAD") or ""
     return head + ("+" if _git("status", "--porcelain", "--", "probes", "elicit", "experiments") else "")
 

@@ -153,11 +153,10 @@ def target_rows(folder: Folder, preset: Preset, source: Domain, labelled: Domain
             row |= {"keyword_auroc": keyword.to_json(), "versus_keyword": difference(found, keyword)}
         rows.append(row)
     alone = [means[0, k] for k in preset.labels]
+    rises = difference(alone[-1], alone[0])["reading"] == "better"
+    flat = f"{preset.labels[-1]} target labels are not clearly better than none, so that there is no curve to read from"
     for m in preset.adjacent[1:]:
-        value = worth(means[m, 0], alone, preset.labels)
-        if difference(alone[-1], alone[0])["reading"] != "better":
-            flat = f"{preset.labels[-1]} target labels are not clearly better than none, so that there is no curve to read from"
-            value = undefined(flat) | {"at_least": 0}
+        value = worth(means[m, 0], alone, preset.labels) if rises else undefined(flat) | {"at_least": 0}
         rows.append({"kind": "worth", "target": test.name, "adjacent_labels": m, "target_labels_worth": value})
         if value["value"] is not None:
             rows[-1]["target_labels_per_adjacent_label"] = rounded(value["value"] / m)

@@ -15,7 +15,7 @@ import numpy as np
 
 from elicit.domains import Domain
 from elicit.evaluation import Resampled, difference, mean_over_seeds
-from elicit.evaluation.bootstrap import in_words, undefined
+from elicit.evaluation.bootstrap import in_words, rounded, undefined
 from elicit.evaluation.prompt_change import OTHERS, PromptChange, prompt_change
 from elicit.evaluation.retention import Retention, retention
 from elicit.monitors import KeywordMonitor, Scores, VerdictMonitor
@@ -104,8 +104,16 @@ def suite_rows(
     untrained = found[UNTRAINED]
     following = {kind: {plan: measured.following[kind] for plan, measured in found.items()} for kind in OTHERS}
     growth = {plan: measured.loss_growth for plan, measured in found.items() if measured.loss_growth}
-    questions = runs[UNTRAINED][0][0].asked
-    rows = [{"kind": "question", "asked": each.kind, "question": vars(each.question)} for each in questions]
+    answered = runs[UNTRAINED][0][0]
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": "question",
+            "asked": each.kind,
+            "question": vars(each.question),
+            "differing": answered.differing(number),
+        }
+        for number, each in enumerate(answered.asked)
+    ]
     for plan, measured in found.items():
         changed = runs[plan][0][0]
         warnings += [f"not asked: {skipped}" for skipped in changed.skipped]
@@ -118,6 +126,9 @@ def suite_rows(
                 "n": len(suite),
                 "coverage": statistics.mean(_coverage(changed) for changed, _ in runs[plan]),
                 "following": {kind: figure.to_json() for kind, figure in measured.following.items()},
+                "following_by_seed": {
+                    kind: [rounded(changed.following(kind).value) for changed, _ in runs[plan]] for kind in OTHERS
+                },
                 "following_versus_deaf": {
                     kind: difference(figure, measured.deaf[kind]) for kind, figure in measured.following.items()
                 },
@@ -243,9 +254,14 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[Table]:
         ),
         Table(
             "What was asked",
-            ("Kind", "Question", "Words"),
+            ("Kind", "Question", "Words", "Texts to flag that the trained one clears", "Texts to clear that it flags"),
             [
-                (row["asked"], row["question"]["text"], f"{row['question']['flagged']}, {row['question']['cleared']}")
+                (
+                    row["asked"],
+                    row["question"]["text"],
+                    f"{row['question']['flagged']}, {row['question']['cleared']}",
+                    *row["differing"],
+                )
                 for row in rows
                 if row["kind"] == "question"
             ],
@@ -310,13 +326,11 @@ def hearing(following: Mapping[str, Any]) -> str:
     """Whether a question is answered, as far as the interval of question-following tells."""
     if following["value"] is None:
         return "not to be told apart from the trained one here"
-    said = (
-        "answered"
-        if following["low"] > 0.5
-        else "not answered"
-        if following["high"] < 0.5
-        else "not settled to be answered"
-    )
+    said = "not settled to be answered"
+    if following["low"] > 0.5:
+        said = "answered"
+    elif following["high"] < 0.5:
+        said = "not answered"
     return f"{said} ({in_words(following, '.2f')})"
 
 

@@ -110,8 +110,6 @@ def load_hub(reference: str) -> Domain:
         DomainError: the data set cannot be loaded, or has no such columns.
     """
     name = reference.removeprefix("hub:").replace(":", "/").replace("//", "/")
-    if _HUB.fullmatch(reference):
-        _check_name(name, reference)
     data = _open_hub(name, reference)
     _check_columns(
         name, ["text", "label"], data.column_names, f"write a .toml file that names the columns: {_EXAMPLE}", reference
@@ -255,6 +253,7 @@ def _open_hub(name: str, reference: str) -> Any:
     match = _HUB.fullmatch(reference)
     if match is None:
         raise DomainError(f"{name}: {reference!r} is not of the form hub:owner/name[:config[:split]]")
+    _check_name(name, reference)
     import datasets  # slow to import, and most domains do without it
 
     try:

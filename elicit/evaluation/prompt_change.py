@@ -103,6 +103,11 @@ class PromptChange:
         """What question-following would be, had every question been answered as the trained one was."""
         return self._ranking(kind, np.broadcast_to(self.odds[0], self.odds.shape), weights)
 
+    def differing(self, number: int) -> tuple[int, int]:
+        """On how many texts question-following rests under one question: those to flag, and those to clear."""
+        answers = self.asked[number].answers[self._tells(number)]
+        return int(answers.sum()), int((~answers).sum())
+
     def accuracy(self, kind: str, weights: NDArray[np.float32] | None = None) -> Resampled:
         """Share of right answers to the questions of one kind, and its resamples, as those of `following`."""
         weights = self._weights() if weights is None else weights
@@ -138,14 +143,21 @@ class PromptChange:
         weights = self._weights() if weights is None else weights
         right, pairs = np.zeros((2, len(weights)))
         for number, asked in enumerate(self.asked):
-            tells = (asked.answers != self.truth) & np.isfinite(self.odds[number]) & np.isfinite(self.odds[0])
+            if asked.kind != kind:
+                continue
+            tells = self._tells(number)
             answers, drawn = asked.answers[tells], weights[:, tells]
-            if asked.kind == kind and answers.any() and not answers.all():
+            if answers.any() and not answers.all():
                 among = (drawn @ answers) * (drawn @ ~answers)
                 right += np.nan_to_num(auroc(odds[number][tells], answers.astype(float), drawn)) * among
                 pairs += among
         found = np.divide(right, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
         return Resampled(float(found[0]), found[1:])
+
+    def _tells(self, number: int) -> Bools:
+        """(n,) whether a text has another answer than to the trained question, and a score under both."""
+        scored = np.isfinite(self.odds[number]) & np.isfinite(self.odds[0])
+        return np.asarray((self.asked[number].answers != self.truth) & scored)
 
     def _right(self, number: int) -> NDArray[np.float64]:
         """(n,) 1 where the verdict is the right answer, 0 where it is not, NaN where there is none."""

@@ -241,7 +241,7 @@ class Engine:
     def check(self, prefix: Sequence[int], suffixes: Sequence[Sequence[int]], verdict: Verdict) -> float:
         """Largest difference between the fast path's log-odds and the model's own; too large, and the plain path is taken."""
         own, eps = self._own_logits(prefix, suffixes, verdict), torch.finfo(self.model.dtype).eps
-        self.fast, largest = True, 8.0
+        self.fast, largest = True, 8.0  # log-odds that are smaller are allowed what these are
         try:
             fast = self._fast_logits(prefix, suffixes, verdict)
         except FAILURES as error:

@@ -92,32 +92,45 @@ def find_model(name: str) -> str:
     """Folder or hub id that transformers can load; packaged and GGUF models are converted to safetensors once.
 
     Raises:
-        ModelError: the name looks like a path and nothing is there.
+        ModelError: there is no such model; see `check_model`.
         ArtefactError: the packaged model could not be fetched.
     """
+    check_model(name)
+    path = Path(name).expanduser()
     if name in MODELS:
         return str(_packaged(MODELS[name]))
+    if path.suffix == ".gguf":
+        return str(_converted(path, sha256_of(path)))
+    return str(path) if path.is_dir() else name
+
+
+def check_model(name: str) -> None:
+    """Refuse what is no model, without fetching or reading any.
+
+    Raises:
+        ModelError: the name looks like a path and nothing is there, is the address of a server, or the hub knows no such model.
+    """
+    path = Path(name).expanduser()
+    if name in MODELS:
+        return
     if is_endpoint(name):
         raise ModelError(
             f"{name} gives verdicts and words only; hidden states and training need the weights: name the model's folder or hub id"
         )
-    path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"there is no GGUF file {name}")
-        return str(_converted(path, sha256_of(path)))
-    if path.is_dir():
+    elif path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name} holds no config.json; name a folder written by save_pretrained")
-        return str(path)
-    if name.startswith(("http://", "https://")):
+    elif name.startswith(("http://", "https://")):
         raise ModelError(f"{name} is the address of a server; write endpoint:{name}")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    elif name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no model folder {name}")
-    if "/" not in name and (close := difflib.get_close_matches(name, MODELS, n=1)):
+    elif "/" not in name and (close := difflib.get_close_matches(name, MODELS, n=1)):
         raise ModelError(f"there is no model {name}; did you mean {close[0]}?")
-    _check_hub(name)
-    return name
+    else:
+        _check_hub(name)
 
 
 def _check_hub(name: str) -> None:

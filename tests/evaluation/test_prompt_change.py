@@ -100,6 +100,7 @@ def test_following_by_hand() -> None:
     assert found.following("inverted").value == pytest.approx((2 + 4.5) / 10)
     assert found.deaf("inverted").value == pytest.approx((0 + 1) / 10)  # of the texts that both questions scored
     assert found.following("unrelated").value == pytest.approx((1.5 + 4) / 8)
+    assert [found.differing(number) for number in range(4)] == [(0, 0), (2, 5), (2, 4), (1, 0)]
     leaning = PromptChange(
         tuple(asked), np.array(odds, dtype=float) + np.array([[0], [50], [-50], [0]]), truth, (None,) * 8
     )

@@ -33,7 +33,7 @@ class Matrix:
 def found(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Models that were asked for; methods that a test registers are forgotten."""
     asked: list[str] = []
-    monkeypatch.setattr("experiments.changes.find_model", asked.append)
+    monkeypatch.setattr("experiments.changes.check_model", asked.append)
     before = dict(METHODS)
     yield asked
     METHODS.clear()

@@ -57,12 +57,12 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
     monkeypatch.setitem(sys.modules, "experiments.toy", module)
     monkeypatch.setitem(EXPERIMENTS, "toy", "What does it count?")
     monkeypatch.setitem(OPTIONS, "toy", ("seeds",))
-    monkeypatch.setattr("experiments.changes.find_model", lambda name: name)
+    monkeypatch.setattr("experiments.changes.check_model", lambda name: None)
     return module
 
 
-def test_a_killed_experiment_continues_where_it_was(toy: Toy, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def interrupted(out: Path) -> None:
+    """The toy in a folder, ended after its first unit."""
 
     def kill(line: str) -> None:
         if line == "unit 2":
@@ -70,6 +70,11 @@ def test_a_killed_experiment_continues_where_it_was(toy: Toy, tmp_path: Path) ->
 
     with pytest.raises(SystemExit):
         conduct("toy", "smoke", out, kill)
+
+
+def test_a_killed_experiment_continues_where_it_was(toy: Toy, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    interrupted(out)
     assert not (out / "results.json").exists()
     results = conduct("toy", "smoke", out, lambda _: None)
     assert toy.computed == [1, 2]
@@ -236,13 +241,7 @@ def test_every_domain_method_and_seed_of_a_preset_can_be_changed(name: str) -> N
 
 def test_when_where_and_how_long_is_told_of_every_call_that_measured(toy: Toy, tmp_path: Path) -> None:
     out = tmp_path / "out"
-
-    def kill(line: str) -> None:
-        if line == "unit 2":
-            raise SystemExit(9)
-
-    with pytest.raises(SystemExit):
-        conduct("toy", "smoke", out, kill)
+    interrupted(out)
     (first,) = read_json(out / "manifest.json")["calls"]
     assert first["seconds"] >= 0
     assert first["machine"]["cores"] > 0
