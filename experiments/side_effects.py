@@ -15,7 +15,7 @@ import numpy as np
 
 from elicit.domains import Domain
 from elicit.evaluation import Resampled, difference, mean_over_seeds
-from elicit.evaluation.bootstrap import in_words, rounded, undefined
+from elicit.evaluation.bootstrap import in_words, undefined
 from elicit.evaluation.prompt_change import OTHERS, PromptChange, prompt_change
 from elicit.evaluation.retention import Retention, retention
 from elicit.monitors import KeywordMonitor, Scores, VerdictMonitor
@@ -127,7 +127,7 @@ def suite_rows(
                 "coverage": statistics.mean(_coverage(changed) for changed, _ in runs[plan]),
                 "following": {kind: figure.to_json() for kind, figure in measured.following.items()},
                 "following_by_seed": {
-                    kind: [rounded(changed.following(kind).value) for changed, _ in runs[plan]] for kind in OTHERS
+                    kind: [changed.following(kind).to_json()["value"] for changed, _ in runs[plan]] for kind in OTHERS
                 },
                 "following_versus_deaf": {
                     kind: difference(figure, measured.deaf[kind]) for kind, figure in measured.following.items()
