@@ -41,6 +41,7 @@ class Preset:
         epochs: of training.
         test_texts: at most this many of each target.
         distance_texts: training texts of each domain, without their labels, between which distances are measured.
+        batch_size: of training; small where there are few labels, for it to take enough steps.
         model: catalogue name, folder or hub id.
     """
 
@@ -50,6 +51,7 @@ class Preset:
     epochs: float
     test_texts: int
     distance_texts: int
+    batch_size: int = 16
     model: str = "smollm2-135m-instruct"
 
 
@@ -61,14 +63,14 @@ PRESETS = {
             "vader/tweets",
             "vader/nyt",
             "facts/countries",
-            "facts/elements",
             "sarcasm/headlines",
         ),
         seeds=(0, 1, 2),
-        source_texts=240,
+        source_texts=160,
         epochs=2.0,
         test_texts=120,
         distance_texts=120,
+        batch_size=8,
     ),
     "full": Preset(
         domains=(
@@ -197,7 +199,7 @@ def target_rows(
         rows, AUROC of the untrained model, and by recipe that of the trained ones.
     """
     plan = recipes(target, preset.domains)
-    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs)
+    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs, batch_size=preset.batch_size)
     scores: dict[str, Scores] = {"untrained": folder.scores(test, "untrained", lambda: folder.untrained(preset.model))}
     for recipe in plan:
         chosen = portions([parts[name] for name in recipe.sources], preset.source_texts)
