@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from elicit.language_models.batches import shares_by_length
+from elicit.training.packed_attention import rows_of
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -51,10 +52,13 @@ def pack_of(batch: Batch, heads: Sequence[Sequence[int]], dtype: torch.dtype) ->
     sees = (member[:, None] == member) | (member == -1)
     allowed = sees & (head[:, None] == head) & (order[:, None] >= order)
     mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, torch.finfo(dtype).min)
+    mask = mask[None, None]
+    # The mask carries what it is made of: it comes to every layer, again where activations are computed again.
+    setattr(mask, "rows", rows_of(begin.tolist(), lengths.tolist(), which.tolist(), device))  # noqa: B010
     reads = (len(shared) + starts[:, None] + batch["reads"])[batch["reads"] >= 0]
     parts = [(("head", number), len(heads[number])) for number in used]
     parts += [(("row", number), length) for number, length in enumerate(lengths.tolist())]
-    return Pack(ids, positions, mask[None, None], reads, parts)
+    return Pack(ids, positions, mask, reads, parts)
 
 
 def packed_logits(model: Any, batch: Batch, heads: Sequence[Sequence[int]]) -> torch.Tensor:

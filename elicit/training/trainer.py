@@ -24,7 +24,8 @@ from elicit.training.packing import Batch, packed_logits, packs, padded_logits, 
 from elicit.training.trunk import Trunk
 from elicit.training.validation import TOGETHER, Validation
 
-# Attention within a pack costs the square of its tokens, and every further pack costs the launch of all kernels.
+# A pack is held in memory for its backward pass, and on a GPU its attention costs the square of its tokens; every further pack
+# costs the launch of all kernels.
 PACK_TOKENS = {"cpu": 768, "cuda": 4096}
 COMPARED = 16  # logits in which a quick way is compared with the plain one: at most so many, or those of two examples
 HALF = 1e-4  # the eps of a dtype of half precision is above it

@@ -39,6 +39,7 @@ from elicit.training.config import TrainingConfig, check_source_weights
 from elicit.training.contradictions import check_contradictions
 from elicit.training.examples import Example, Heads, collate, instruction_examples, mixture, numbered, verdict_examples
 from elicit.training.instructions import load_instructions
+from elicit.training.packed_attention import by_sequence
 from elicit.training.trackers import check_tracker, logs_in
 from elicit.training.validation import Validation, check_interval
 
@@ -300,7 +301,7 @@ class _Stage:
         with (
             _learning(model, config, self.seed) as learner,
             disable_input_dtype_casting(learner, active=half and not config.full),
-            _attention_with_a_quick_gradient(model.transformers_model),
+            by_sequence(model.transformers_model),
             _as_it_was(model.transformers_model),
             progress(steps, f"training {self.name}", "step") as step,
             logs_in(self.logs),
@@ -463,20 +464,6 @@ def _trained(base: LocalModel, folder: Path, dtype: str = "") -> LocalModel:
     """Weights of a folder or model on the device of another, in its dtype unless another one is named."""
     dtype = dtype or str(base.transformers_model.dtype).removeprefix("torch.")
     return LocalModel.load(str(folder), dtype, base.device, base.max_text_tokens)
-
-
-@contextmanager
-def _attention_with_a_quick_gradient(model: Any) -> Iterator[None]:
-    """On a CPU the gradient of fused attention under a mask takes twice the time of plain matrix products."""
-    before = model.config._attn_implementation
-    if model.device.type != "cpu" or before != "sdpa":
-        yield
-        return
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 @contextmanager
