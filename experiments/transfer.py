@@ -8,8 +8,9 @@ all: on every domain but the target, and on every domain outside the target's fa
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from elicit.domains import Domain, drop_overlap
 from elicit.evaluation import Resampled, difference, gap_recovered, mean_over_seeds
 from elicit.evaluation.bootstrap import in_words, undefined
-from elicit.monitors import KeywordMonitor, Scores
+from elicit.monitors import KeywordMonitor, Monitor, Scores
 from elicit.reports.cells import percent, share, signed
 from elicit.reports.charts import Point, heat_map, scatter
 from elicit.reports.drawing import Drawing
@@ -120,8 +121,9 @@ def run_transfer(preset: Preset, folder: Folder) -> Findings:
     rows: list[dict[str, Any]] = []
     aurocs: dict[tuple[str, str], Resampled] = {}
     gains: dict[str, list[tuple[Resampled, Resampled]]] = {}
+    scores = scores_by_target(folder, preset, tests, parts)
     for target, test in tests.items():
-        found, floor, means = target_rows(folder, preset, target, test, parts)
+        found, floor, means = target_rows(preset, target, test, scores[target])
         rows += found
         for recipe, auroc in means.items():
             gains.setdefault(recipe.kind, []).append((auroc, floor))
@@ -190,8 +192,38 @@ def recipes(target: str, domains: Sequence[str]) -> list[Recipe]:
     return found + [Recipe(kind, names) for kind, names in ((FAMILY, outside), (ALL, others)) if len(names) > 1]
 
 
+def scores_by_target(
+    folder: Folder, preset: Preset, tests: Mapping[str, Domain], parts: Mapping[str, Domain]
+) -> dict[str, dict[str, Scores]]:
+    """What every monitor gives the texts of every target that it is for: it is trained or loaded once, and then goes."""
+    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs, batch_size=preset.batch_size)
+    found = {
+        target: {"untrained": folder.scores(test, "untrained", lambda: folder.untrained(preset.model))}
+        for target, test in tests.items()
+    }
+    plans = {target: {recipe.name: recipe for recipe in recipes(target, preset.domains)} for target in tests}
+    for recipe in {name: recipe for plan in plans.values() for name, recipe in plan.items()}.values():
+        name, chosen = recipe.name, portions([parts[each] for each in recipe.sources], preset.source_texts)
+
+        def train(seed: int) -> Monitor:
+            judges = folder.judges(*recipe.sources)  # noqa: B023
+            base = folder.untrained(preset.model)
+            return folder.trained(f"{name}-{seed}", base, chosen, config, seed, judges)  # noqa: B023
+
+        monitors: dict[str, Callable[[], Monitor]] = {
+            f"keyword-{name}": lambda: KeywordMonitor.fit_domains(chosen),  # noqa: B023
+            **{f"{name}-{seed}": partial(train, seed) for seed in preset.seeds},
+        }
+        for key, load in monitors.items():
+            once = cache(load)
+            for target, test in tests.items():
+                if name in plans[target]:
+                    found[target][key] = folder.scores(test, key, once)
+    return found
+
+
 def target_rows(
-    folder: Folder, preset: Preset, target: str, test: Domain, parts: Mapping[str, Domain]
+    preset: Preset, target: str, test: Domain, scores: Mapping[str, Scores]
 ) -> tuple[list[dict[str, Any]], Resampled, dict[Recipe, Resampled]]:
     """One row per recipe: means over seeds on the same texts and draws, beside the keyword baseline on the same labels.
 
@@ -199,36 +231,13 @@ def target_rows(
         rows, AUROC of the untrained model, and by recipe that of the trained ones.
     """
     plan = recipes(target, preset.domains)
-    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs, batch_size=preset.batch_size)
-    scores: dict[str, Scores] = {"untrained": folder.scores(test, "untrained", lambda: folder.untrained(preset.model))}
-    for recipe in plan:
-        chosen = portions([parts[name] for name in recipe.sources], preset.source_texts)
-        scores[f"keyword {recipe.name}"] = folder.scores(
-            test,
-            f"keyword-{recipe.name}",
-            lambda: KeywordMonitor.fit_domains(chosen),  # noqa: B023
-        )
-        for seed in preset.seeds:
-            name = f"{recipe.name}-{seed}"
-            scores[name] = folder.scores(
-                test,
-                name,
-                lambda: folder.trained(
-                    name,  # noqa: B023
-                    folder.untrained(preset.model),
-                    chosen,  # noqa: B023
-                    config,
-                    seed,  # noqa: B023
-                    folder.judges(*recipe.sources),  # noqa: B023
-                ),
-            )
     figures, n = compared(test, scores)
     means = {recipe: mean_over_seeds([figures[f"{recipe.name}-{seed}"] for seed in preset.seeds]) for recipe in plan}
     floor, ceiling = figures["untrained"], means[Recipe(OWN, (target,))]
     start = {"kind": "untrained", "sources": [], "target": target, "seeds": 1, "n": n}
     rows = [start | {"coverage": scores["untrained"].coverage, "auroc": floor.to_json()}]
     for recipe, found in means.items():
-        keyword = figures[f"keyword {recipe.name}"]
+        keyword = figures[f"keyword-{recipe.name}"]
         rows.append(
             {
                 "kind": recipe.kind,

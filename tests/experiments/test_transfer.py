@@ -26,7 +26,7 @@ from experiments.transfer import (
     mean_gain,
     portions,
     recipes,
-    target_rows,
+    scores_by_target,
     training_parts,
 )
 
@@ -74,7 +74,7 @@ def test_several_sources_give_as_many_texts_in_all_as_one() -> None:
     ]
 
 
-def test_every_training_is_asked_for_as_many_texts_as_the_preset_says(
+def test_every_training_is_asked_once_for_as_many_texts_as_the_preset_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []
@@ -88,8 +88,11 @@ def test_every_training_is_asked_for_as_many_texts_as_the_preset_says(
     monkeypatch.setattr(Folder, "untrained", lambda *_: KeywordMonitor.fit_domains(list(parts.values())))
     parts = {name: domain(name, [f"{name} {i} {i % 2}" for i in range(1500)]) for name in ("a/x", "b/y", "c/z")}
     preset = replace(PRESETS["full"], domains=tuple(parts), seeds=(0,), source_texts=1200)
-    target_rows(Folder(tmp_path), preset, "a/x", parts["a/x"].sample(60), parts)
-    assert asked == [(1200, 1200)] * 4  # its own, two others, and both of these
+    tests = {name: part.sample(60) for name, part in parts.items()}
+    found = scores_by_target(Folder(tmp_path), preset, tests, parts)
+    assert asked == [(1200, 1200)] * 6  # each alone, and every two of them: once, whatever they are for
+    alone = {f"{kind}{name}" for kind in ("", "keyword-") for name in ("a-x", "b-y", "c-z", "b-y+c-z")}
+    assert set(found["a/x"]) == {"untrained", *(key if key.startswith("keyword") else f"{key}-0" for key in alone)}
 
 
 def test_the_mean_gain_over_targets_draws_each_targets_texts() -> None:
