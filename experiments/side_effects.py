@@ -41,7 +41,6 @@ class Preset:
         suite_texts: test texts of the source about which every question is asked.
         pairs: held-out instructions.
         test_texts: at most this many of each target.
-        batch_size: of training; small where there are few labels, for it to take enough steps.
         model: catalogue name, folder or hub id.
     """
 
@@ -54,7 +53,6 @@ class Preset:
     suite_texts: int
     pairs: int
     test_texts: int
-    batch_size: int = 16
     model: str = "smollm2-135m-instruct"
 
 
@@ -216,8 +214,7 @@ def suites(
 
 def trained(preset: Preset, folder: Folder, part: Domain, plan: str, seed: int) -> VerdictMonitor:
     """The monitor of a plan."""
-    sizes = {"texts": preset.source_texts, "epochs": preset.epochs, "batch_size": preset.batch_size}
-    config = TrainingConfig(**sizes, **preset.plans[plan])
+    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs, **preset.plans[plan])
     judges = folder.judges(preset.source)
     return folder.trained(_name(plan, seed), folder.untrained(preset.model), [part], config, seed, judges)
 

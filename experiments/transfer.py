@@ -42,7 +42,6 @@ class Preset:
         epochs: of training.
         test_texts: at most this many of each target.
         distance_texts: training texts of each domain, without their labels, between which distances are measured.
-        batch_size: of training; small where there are few labels, for it to take enough steps.
         model: catalogue name, folder or hub id.
     """
 
@@ -52,7 +51,6 @@ class Preset:
     epochs: float
     test_texts: int
     distance_texts: int
-    batch_size: int = 16
     model: str = "smollm2-135m-instruct"
 
 
@@ -64,14 +62,14 @@ PRESETS = {
             "vader/tweets",
             "vader/nyt",
             "facts/countries",
+            "facts/elements",
             "sarcasm/headlines",
         ),
         seeds=(0, 1, 2),
-        source_texts=160,
+        source_texts=240,
         epochs=2.0,
         test_texts=120,
         distance_texts=120,
-        batch_size=8,
     ),
     "full": Preset(
         domains=(
@@ -196,7 +194,7 @@ def scores_by_target(
     folder: Folder, preset: Preset, tests: Mapping[str, Domain], parts: Mapping[str, Domain]
 ) -> dict[str, dict[str, Scores]]:
     """What every monitor gives the texts of every target that it is for: it is trained or loaded once, and then goes."""
-    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs, batch_size=preset.batch_size)
+    config = TrainingConfig(texts=preset.source_texts, epochs=preset.epochs)
     found = {
         target: {"untrained": folder.scores(test, "untrained", lambda: folder.untrained(preset.model))}
         for target, test in tests.items()
