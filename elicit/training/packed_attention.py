@@ -56,9 +56,7 @@ def rows_of(begin: Sequence[int], lengths: Sequence[int], which: Sequence[int], 
     """
     counts = torch.tensor([*begin, *lengths])
     starts = counts.cumsum(0) - counts
-    before = torch.tensor(
-        [-1] * len(begin) + list(which)
-    )  # which beginning a sequence sees; that of a beginning is none
+    before = torch.tensor([-1] * len(begin) + list(which))  # the beginning that a sequence sees: a beginning has none
     order = torch.empty(int(counts.sum()), dtype=torch.long)
     groups, taken = list[Group](), 0
     by_length = [at for at in torch.argsort(counts, descending=True, stable=True).tolist() if counts[at]]

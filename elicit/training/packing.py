@@ -53,8 +53,9 @@ def pack_of(batch: Batch, heads: Sequence[Sequence[int]], dtype: torch.dtype) ->
     allowed = sees & (head[:, None] == head) & (order[:, None] >= order)
     mask = torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, torch.finfo(dtype).min)
     mask = mask[None, None]
-    # The mask carries what it is made of: it comes to every layer, again where activations are computed again.
-    setattr(mask, "rows", rows_of(begin.tolist(), lengths.tolist(), which.tolist(), device))  # noqa: B010
+    if device.type == "cpu":  # elsewhere nothing asks for it
+        # The mask carries what it is made of: it comes to every layer, again where activations are computed again.
+        setattr(mask, "rows", rows_of(begin.tolist(), lengths.tolist(), which.tolist(), device))  # noqa: B010
     reads = (len(shared) + starts[:, None] + batch["reads"])[batch["reads"] >= 0]
     parts = [(("head", number), len(heads[number])) for number in used]
     parts += [(("row", number), length) for number, length in enumerate(lengths.tolist())]
